@@ -1,0 +1,78 @@
+"""Denoisers made from denoisers: steer first, then keep the guess within bounds.
+
+Order matters: guidance pushes x̂_0 out of the data's range, and clipping puts it back. So build plain
+denoisers with `clip=None`, guide them, and wrap the result in `clipped` or `thresholded`.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.diffusion.process import Denoised, Denoiser, per_row
+
+
+def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Denoiser:
+    """Go `scale` times the way from the unconditional guess to the conditional one.
+
+    0 is the unconditional model and 1 the conditional one, exactly and at the price of one; above 1 the
+    condition is overstated. The variance is the conditional model's. Ho & Salimans 2022, in GLIDE's form.
+    """
+    if scale == 1:
+        return conditional
+    if scale == 0:
+        return unconditional
+
+    def denoise(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Denoised:
+        return _extrapolate(conditional(x_t, t), unconditional(x_t, t), scale)
+
+    return denoise
+
+
+def classifier_free_batched(both: Denoiser, scale: float) -> Denoiser:
+    """`classifier_free` in one call on a doubled batch.
+
+    `both` holds the conditions of 2B rows: the B conditional ones first, then the B unconditional ones.
+    """
+
+    def denoise(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Denoised:
+        denoised = both(torch.cat([x_t, x_t]), torch.cat([t, t]))
+        with_condition, without = denoised.x0.chunk(2)
+        variance = None if denoised.variance is None else denoised.variance.chunk(2)[0]
+        return _extrapolate(Denoised(x0=with_condition, variance=variance), Denoised(x0=without), scale)
+
+    return denoise
+
+
+def clipped(denoise: Denoiser, limit: float) -> Denoiser:
+    """Hold every |x̂_0| to `limit`."""
+
+    def within(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Denoised:
+        denoised = denoise(x_t, t)
+        return Denoised(x0=denoised.x0.clamp(-limit, limit), variance=denoised.variance)
+
+    return within
+
+
+def thresholded(denoise: Denoiser, percentile: float) -> Denoiser:
+    """Dynamic thresholding: scale each row so that this share of its |x̂_0| lies within 1, clip the rest.
+
+    Rows that already do are only clipped. `percentile` in (0, 1], 0.995 in Imagen section 2.3.
+    """
+    if not 0 < percentile <= 1:
+        raise ValueError(f"percentile is {percentile}: give a share in (0, 1], such as 0.995")
+
+    def within(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Denoised:
+        denoised = denoise(x_t, t)
+        flat: Tensor = rearrange(denoised.x0.abs(), "b ... -> b (...)")
+        reach = per_row(torch.quantile(flat.float(), percentile, dim=1).clamp(min=1.0), denoised.x0)
+        return Denoised(x0=denoised.x0.clamp(-reach, reach) / reach, variance=denoised.variance)
+
+    return within
+
+
+def _extrapolate(conditional: Denoised, unconditional: Denoised, scale: float) -> Denoised:
+    # The papers do this to ε. At one x_t, x_0 (and v) is affine in ε, and the weights `scale` and
+    # 1 − scale sum to one, so doing it to x_0 is the same. lerp, because it is exact at 0 and 1.
+    x0 = torch.lerp(unconditional.x0, conditional.x0, scale)
+    return Denoised(x0=x0, variance=conditional.variance)
