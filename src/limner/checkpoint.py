@@ -44,9 +44,9 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Any, *, dtype: torch
         waiting_config = folder / (CONFIG + WAITING)
         try:
             tensors, aliases = _separate(state, dtype)
-            save_file(tensors, waiting, metadata={"format": "pt", "aliases": json.dumps(aliases)})
+            save_file(tensors, waiting)
             _sync(waiting)
-            described["sha256"] = _sha256(waiting)
+            described |= {"aliases": aliases, "sha256": _sha256(waiting)}
             waiting_config.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             _sync(waiting_config)
         except BaseException:
@@ -67,7 +67,10 @@ def load(folder: Path, config_type: type[C], device: torch.device | str = "cpu")
     Raises LimnerError, naming the file, when something is missing, damaged or of another kind.
     """
     described, weights = _find(folder)
-    return _config_from(described, config_type, folder / CONFIG), _read(weights, device)
+    config = _config_from(described, config_type, folder / CONFIG)
+    tensors = _read(weights, device)
+    aliases: dict[str, str] = described.get("aliases", {})
+    return config, tensors | {alias: tensors[name] for alias, name in aliases.items()}
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -110,8 +113,8 @@ def _describe(config: Any) -> dict[str, Any]:
         "config": dataclasses.asdict(config),
     }
     try:
-        again = _config_from(json.loads(json.dumps(described)), type(config), Path(CONFIG))
-    except (TypeError, LimnerError) as error:
+        again = _config_from(json.loads(json.dumps(described, allow_nan=False)), type(config), Path(CONFIG))
+    except (TypeError, ValueError, LimnerError) as error:
         raise ValueError(f"config cannot be written as JSON and read back: {error}") from error
     if again != config:
         raise ValueError(f"config reads back from JSON as {again!r}, not as {config!r}: use plain, finite values")
@@ -193,11 +196,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _read(weights: Path, device: torch.device | str) -> dict[str, Tensor]:
     try:
         with safe_open(weights, framework="pt", device=str(device)) as file:
-            aliases: dict[str, str] = json.loads((file.metadata() or {}).get("aliases", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise LimnerError(f"{weights} is not a whole safetensors file ({error}): copy it again from its source") from error
-    return tensors | {alias: tensors[name] for alias, name in aliases.items()}
 
 
 def _sha256(path: Path) -> str:

@@ -20,8 +20,9 @@ END_OF_WORD = "</w>"
 SMALLEST_VOCAB_SIZE = 256 + 256 + 2
 
 # English clitics, runs of letters, single digits, runs of anything else. CLIP matches without regard to case,
-# which after lowering still makes two characters special: the long s, and U+0345, whose upper case is a letter.
-WORDS = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{L}\x{345}]+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
+# which after lowering still admits one more character: the long s.
+WORDS = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
 
 
 class CutCaptionWarning(UserWarning):
