@@ -1,4 +1,4 @@
-"""A checkpoint reads back equal, survives being killed anywhere, and says in one line what is wrong with it."""
+"""A checkpoint reads back equal, survives being killed anywhere, and says what is wrong in one line."""
 
 import json
 import os
@@ -81,10 +81,12 @@ def test_round_trip(tmp_path_factory, config, state):
     checkpoint.save(folder, state, config)
     again, tensors = checkpoint.load(folder, Config)
     assert again == config
-    assert type(again.image) is type(config.image) and type(again.rates) is tuple
+    assert type(again.image) is type(config.image)
+    assert type(again.rates) is tuple
     assert tensors.keys() == state.keys()
     for name, tensor in state.items():
-        assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor)
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -122,7 +124,7 @@ def test_digest_follows_the_weights_not_the_config(tmp_path):
     assert len(one) == 12
 
 
-# ── being killed ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── being killed ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Killed(BaseException):
@@ -131,7 +133,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("fresh", [True, False])
 def test_killed_at_any_change_to_the_folder_one_of_the_two_loads(tmp_path, monkeypatch, fresh):
-    """Each os call that a save makes is the last one, in turn; the folder then holds the old or the new whole."""
+    """Each os call of a save is the last one, in turn; the folder then holds the old or the new, whole."""
     old, new = {"a": torch.zeros(5)}, {"a": torch.ones(5)}
     outcomes = []
     for last in range(20):
@@ -171,7 +173,8 @@ def test_killed_at_any_change_to_the_folder_one_of_the_two_loads(tmp_path, monke
         if finished:
             break
     assert finished
-    assert outcomes == sorted(outcomes) and set(outcomes) == {0, 1}
+    assert outcomes == sorted(outcomes)
+    assert set(outcomes) == {0, 1}
 
 
 def test_a_failed_save_leaves_the_old_one_and_nothing_else(folder, monkeypatch):
@@ -193,7 +196,7 @@ def test_other_files_in_the_folder_stay(folder):
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-# ── damage ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── damage ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @given(data=st.data())
@@ -208,7 +211,7 @@ def test_a_cut_or_changed_weights_file_is_never_loaded(tmp_path_factory, data):
     else:
         whole[place] ^= data.draw(st.integers(1, 255))
         path.write_bytes(whole)
-    with pytest.raises(LimnerError, match="model.safetensors is damaged"):
+    with pytest.raises(LimnerError, match=r"model.safetensors is damaged"):
         checkpoint.load(folder, Vit)
 
 
@@ -239,7 +242,8 @@ def test_a_wrong_config_says_so_in_one_line(folder, config, message):
     (folder / "config.json").write_text(config)
     with pytest.raises(LimnerError, match=message) as caught:
         checkpoint.load(folder, Vit)
-    assert "config.json" in str(caught.value) and "\n" not in str(caught.value)
+    assert "config.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_config_of_another_room(folder):
@@ -251,10 +255,10 @@ def test_missing_things_are_named(folder, tmp_path):
     with pytest.raises(LimnerError, match="no checkpoint at"):
         checkpoint.load(tmp_path / "nowhere", Vit)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(LimnerError, match="model.safetensors is missing"):
+    with pytest.raises(LimnerError, match=r"model.safetensors is missing"):
         checkpoint.digest(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(LimnerError, match="config.json is missing"):
+    with pytest.raises(LimnerError, match=r"config.json is missing"):
         checkpoint.load(folder, Vit)
 
 
@@ -266,14 +270,14 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, (1, 2), torch.float32])
 def test_a_config_that_would_not_read_back_is_refused(tmp_path, value):
-    with pytest.raises(ValueError, match="^config "):
+    with pytest.raises(ValueError, match=r"^config "):
         checkpoint.save(tmp_path / "run", {}, Loose(value=value))
     with pytest.raises(ValueError, match="give an instance of a dataclass"):
         checkpoint.save(tmp_path / "run", {}, Vit)
     assert not (tmp_path / "run").exists()
 
 
-# ── into a module ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── into a module ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_load_into_copies_and_converts():
@@ -289,6 +293,7 @@ def test_load_into_names_every_disagreement():
     with pytest.raises(LimnerError) as caught:
         checkpoint.load_into(module, {"weight": torch.ones(3, 2), "scale": torch.ones(1)})
     assert str(caught.value) == (
-        "the weights do not fit this Linear: missing: bias; unexpected: scale; shapes: weight is (3, 2), not (2, 3)"
+        "the weights do not fit this Linear: "
+        "missing: bias; unexpected: scale; shapes: weight is (3, 2), not (2, 3)"
     )
     assert torch.equal(module.weight, before)

@@ -48,22 +48,30 @@ def test_shapes_and_kinds():
     draws = Draws([1, 2, 3])
     assert len(draws) == 3
     assert draws.normal().shape == (3,)
-    assert draws.normal(4, 5).shape == (3, 4, 5) and draws.normal(1).dtype == torch.float32
-    assert draws.integers(10, 2).shape == (3, 2) and draws.integers(10).dtype == torch.int64
-    assert draws.bernoulli(0.5).shape == (3,) and draws.bernoulli(0.5).dtype == torch.bool
+    assert draws.normal(4, 5).shape == (3, 4, 5)
+    assert draws.normal(1).dtype == torch.float32
+    assert draws.integers(10, 2).shape == (3, 2)
+    assert draws.integers(10).dtype == torch.int64
+    assert draws.bernoulli(0.5).shape == (3,)
+    assert draws.bernoulli(0.5).dtype == torch.bool
 
 
 def test_moments():
     # 200,000 numbers: each bound is more than four standard errors wide, and the seed is fixed.
     draws = Draws(range(20))
     normal, uniform = draws.normal(10_000), draws.uniform(10_000)
-    assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1) < 0.01
-    assert abs(uniform.mean() - 0.5) < 0.003 and 0 <= uniform.min() and uniform.max() < 1
+    assert abs(normal.mean()) < 0.01
+    assert abs(normal.std() - 1) < 0.01
+    assert abs(uniform.mean() - 0.5) < 0.003
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
     counts = draws.integers(4, 10_000).flatten().bincount(minlength=4)
-    assert counts.shape == (4,) and (counts / 200_000 - 0.25).abs().max() < 0.005
+    assert counts.shape == (4,)
+    assert (counts / 200_000 - 0.25).abs().max() < 0.005
     coins = Draws(range(4_000)).bernoulli(0.1).float().mean()
     assert abs(coins - 0.1) < 0.02
-    assert not Draws([0]).bernoulli(0.0).any() and Draws([0]).bernoulli(1.0).all()
+    assert not Draws([0]).bernoulli(0.0).any()
+    assert Draws([0]).bernoulli(1.0).all()
 
 
 @given(parts=st.lists(st.integers() | st.text(), max_size=4))

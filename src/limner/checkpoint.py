@@ -1,9 +1,9 @@
-"""limner's own format: a folder with `model.safetensors` (the weights) and `config.json` (what they belong to).
+"""limner's own format: a folder with `model.safetensors` (the weights) and `config.json` (what they are for).
 
 `config.json` names the SHA-256 of the weights, so a pair that does not belong together, or a file that lost a
-byte, is never loaded. Replacing `config.json` is the moment a save takes effect: before it the old weights are
-whole and in place, after it the new ones are, if need be still under their waiting name `model.safetensors.next`.
-A process killed at any instant therefore leaves a checkpoint that loads.
+byte, is never loaded. Replacing `config.json` is the moment a save takes effect: before it the old weights
+are whole and in place, after it the new ones are, if need be still under their waiting name,
+`model.safetensors.next`. A process killed at any instant therefore leaves a checkpoint that loads.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ C = TypeVar("C")
 def save(folder: Path, state: Mapping[str, Tensor], config: Any, *, dtype: torch.dtype | None = None) -> None:
     """Write `state` and `config` into `folder`, replacing what was there in one step.
 
-    `config` is a (nested) dataclass instance; `dtype`, if given, is what floating-point tensors are stored as.
+    `config` is a (nested) dataclass instance; `dtype`, if given, is what real-valued tensors are stored as.
     Other files in the folder are left alone. Tensors that are one and the same are stored once.
     Raises ValueError for a config that would not read back equal, LimnerError where nothing can be written.
     """
@@ -58,10 +58,14 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Any, *, dtype: torch
         os.replace(waiting, folder / WEIGHTS)
         _sync(folder)
     except (OSError, SafetensorError) as error:
-        raise LimnerError(f"cannot write the checkpoint {folder}: {error}; free some space or give another folder") from error
+        raise LimnerError(
+            f"cannot write the checkpoint {folder}: {error}; free some space or give another folder"
+        ) from error
 
 
-def load(folder: Path, config_type: type[C], device: torch.device | str = "cpu") -> tuple[C, dict[str, Tensor]]:
+def load(
+    folder: Path, config_type: type[C], device: torch.device | str = "cpu"
+) -> tuple[C, dict[str, Tensor]]:
     """The config, as a `config_type`, and the tensors on `device`, in the dtype they were stored as.
 
     Raises LimnerError, naming the file, when something is missing, damaged or of another kind.
@@ -76,7 +80,7 @@ def load(folder: Path, config_type: type[C], device: torch.device | str = "cpu")
 def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy `state` into `module`, every name and every shape agreeing; dtypes are converted.
 
-    Raises LimnerError that lists the names missing from `state`, those nothing takes, and the shapes that differ.
+    Raises LimnerError listing the names `state` lacks, those that nothing takes, and the shapes that differ.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in state]
@@ -117,26 +121,28 @@ def _describe(config: Any) -> dict[str, Any]:
     except (TypeError, ValueError, LimnerError) as error:
         raise ValueError(f"config cannot be written as JSON and read back: {error}") from error
     if again != config:
-        raise ValueError(f"config reads back from JSON as {again!r}, not as {config!r}: use plain, finite values")
+        raise ValueError(
+            f"config reads back from JSON as {again!r}, not as {config!r}: use plain, finite values"
+        )
     return described
 
 
 def _config_from(described: dict[str, Any], config_type: type[C], path: Path) -> C:
     rules = dacite.Config(strict=True, cast=[tuple])
     try:
-        # dacite's signature asks for a type checker's notion of a dataclass, which has no name at run time.
-        config: C = dacite.from_dict(config_type, described["config"], config=rules)  # type: ignore[type-var]
+        return dacite.from_dict(config_type, described["config"], config=rules)
     except (dacite.DaciteError, ValueError, TypeError) as error:
         room = described.get("room", "unknown")
         raise LimnerError(
             f"{path} does not hold a {config_type.__name__} (it is from the room {room!r}): {error}; "
             "load it with the room and the version of limner that wrote it"
         ) from error
-    return config
 
 
-def _separate(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors to store, none sharing memory with another, and alias → name for those that are the same."""
+def _separate(
+    state: Mapping[str, Tensor], dtype: torch.dtype | None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors to store, none sharing memory with another, and alias → name for those that are one."""
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
@@ -169,7 +175,9 @@ def _find(folder: Path) -> tuple[dict[str, Any], Path]:
                 raise LimnerError(f"cannot read {weights}: {error}") from error
     weights = folder / WEIGHTS
     if not weights.is_file():
-        raise LimnerError(f"{weights} is missing: copy it from where {folder / CONFIG} came from, or train again")
+        raise LimnerError(
+            f"{weights} is missing: copy it from where {folder / CONFIG} came from, or train again"
+        )
     raise LimnerError(
         f"{weights} is damaged or not the one that {folder / CONFIG} was written with "
         f"({weights.stat().st_size} bytes, another SHA-256): copy both again from their source"
@@ -183,7 +191,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise LimnerError(f"{path} is missing: a checkpoint is a folder that holds {WEIGHTS} and {CONFIG}") from error
+        raise LimnerError(
+            f"{path} is missing: a checkpoint is a folder that holds {WEIGHTS} and {CONFIG}"
+        ) from error
     except OSError as error:
         raise LimnerError(f"cannot read {path}: {error}") from error
     except ValueError as error:
@@ -198,7 +208,9 @@ def _read(weights: Path, device: torch.device | str) -> dict[str, Tensor]:
         with safe_open(weights, framework="pt", device=str(device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise LimnerError(f"{weights} is not a whole safetensors file ({error}): copy it again from its source") from error
+        raise LimnerError(
+            f"{weights} is not a whole safetensors file ({error}): copy it again from its source"
+        ) from error
 
 
 def _sha256(path: Path) -> str:

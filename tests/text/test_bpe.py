@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from limner.text import ClipTokenizer, CutCaptionWarning, clean
@@ -35,12 +35,44 @@ GOLDEN = {
 }
 CAPTIONS = st.lists(
     st.sampled_from(
-        "a the red Apple fluent-3d style, Noto; I'LL it's don't 1f34e 42 &amp; &lt;b&gt; &amp;amp; café Ünïcode "
-        "naïve 日本語 தமிழ் 🍎 👩🏽‍🚀 — “quote” ﬁsh ſ 'ſ \u00a0 \t antidisestablishmentarianism â€™ e\u0301".split(" ")
+        [
+            "a",
+            "the",
+            "red",
+            "Apple",
+            "fluent-3d",
+            "style,",
+            "Noto;",
+            "I'LL",
+            "it's",
+            "don't",
+            "1f34e",
+            "42",
+            "&amp;",
+            "&lt;b&gt;",
+            "&amp;amp;",
+            "café",
+            "Ünïcode",
+            "naïve",
+            "日本語",
+            "தமிழ்",
+            "🍎",
+            "👩🏽\u200d🚀",
+            "—",
+            "“quote”",
+            "ﬁsh",
+            "ſ",
+            "'ſ",
+            "\xa0",
+            "\t",
+            "antidisestablishmentarianism",
+            "â€™",
+            "é",
+        ]
     )
 ).map(" ".join)
-# Unassigned characters become letters with the years, and each library knows other years. U+0345 is dropped by
-# the reference alone: its case-blind pattern takes it for a letter where letters are excluded, and nowhere else.
+# Unassigned characters become letters with the years, and each library knows other years. U+0345 is dropped
+# by the reference alone: its case-blind pattern takes it for a letter only where letters are excluded.
 KNOWN = st.characters(exclude_categories=("Cs", "Cn"), exclude_characters="\u0345")
 
 
@@ -67,7 +99,11 @@ def transformers_clip():
     transformers = pytest.importorskip("transformers")
     merges = [f"{left} {right}" for left, right in _merges()]
     letters = _byte_letters()
-    pieces = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
+    pieces = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *(merge.replace(" ", "") for merge in merges),
+    ]
     vocab = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     return transformers.CLIPTokenizer(vocab=vocab, merges=[tuple(merge.split()) for merge in merges])
 
@@ -90,8 +126,9 @@ def test_ids_equal_open_clips(open_clip, text):
 
 @given(text=CAPTIONS | st.text(KNOWN, max_size=40))
 def test_ids_equal_transformers(transformers_clip, text):
-    # Its cleaning is a simpler one, so it is given what is clean already; and it does not know the long s.
-    cleaned = unicodedata.normalize("NFC", clean(text)).replace("ſ", "s").lower()
+    # Its cleaning is a simpler one, so it is given what both leave as it is; and it does not know the long s.
+    cleaned = clean(text).replace("ſ", "s")
+    assume(cleaned == clean(cleaned) == unicodedata.normalize("NFC", cleaned).lower())
     assert tokenizer().encode(cleaned) == transformers_clip(cleaned, add_special_tokens=False)["input_ids"]
 
 
@@ -105,7 +142,8 @@ def test_nothing_is_unknown_and_nothing_is_lost(text, vocab_size):
 def test_a_small_vocabulary_keeps_the_first_merges():
     small = tokenizer(1_000)
     common = [index for index in tokenizer().encode("the and of") if index < 998]
-    assert common and small.encode("the and of") == common
+    assert common
+    assert small.encode("the and of") == common
     assert (small.sot, small.eot) == (998, 999)
     assert tokenizer(514).encode("ab") == [_byte_letters().index("a"), 256 + _byte_letters().index("b")]
 
@@ -131,7 +169,10 @@ def test_special_tokens_cannot_be_typed():
 def test_rows_are_sot_ids_eot_zeros():
     rows = tokenizer()(["a photo of a cat", ""], 9)
     assert rows.dtype == torch.int64
-    assert rows.tolist() == [[49406, 320, 1125, 539, 320, 2368, 49407, 0, 0], [49406, 49407, 0, 0, 0, 0, 0, 0, 0]]
+    assert rows.tolist() == [
+        [49406, 320, 1125, 539, 320, 2368, 49407, 0, 0],
+        [49406, 49407, 0, 0, 0, 0, 0, 0, 0],
+    ]
     assert rows.argmax(-1).tolist() == [6, 1]
     assert tokenizer().decode(rows[0].tolist()) == "a photo of a cat"
     assert tokenizer()([], 9).shape == (0, 9)
@@ -151,7 +192,7 @@ def test_cut_rows_keep_their_eot_and_say_so_once(texts, context):
 
 
 def test_the_warning_names_what_was_cut():
-    with pytest.warns(CutCaptionWarning, match="1 of 2 texts cut to 3 tokens; the first of them lost 'a cat'"):
+    with pytest.warns(CutCaptionWarning, match="1 of 2 texts cut to 3 tokens; the first lost 'a cat'"):
         tokenizer()(["a photo of a cat", "a cat"], 5)
 
 

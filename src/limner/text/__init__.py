@@ -3,7 +3,7 @@
 Frequent words become one token, rare ones a few pieces, and anything at all (a typo, an emoji, Tamil) falls
 back to its bytes, so nothing is ever unknown.
 
-Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; Radford et al. 2021 (CLIP).
+Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; Radford et al. 2021.
 """
 
 from limner.text.bpe import ClipTokenizer, CutCaptionWarning, clean

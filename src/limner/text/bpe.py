@@ -24,7 +24,6 @@ SMALLEST_VOCAB_SIZE = 256 + 256 + 2
 WORDS = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
-
 class CutCaptionWarning(UserWarning):
     """A caption was longer than the context and lost its end."""
 
@@ -43,8 +42,12 @@ def _merges() -> tuple[tuple[str, str], ...]:
 
 
 def _byte_letters() -> list[str]:
-    """The 256 printable letters that stand for bytes, in CLIP's order: bytes that print as themselves first."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    """The 256 printable letters that stand for bytes, in CLIP's order: those that print as they are first."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     hidden = len(set(range(256)) - set(printable))
     return [chr(code) for code in [*printable, *range(256, 256 + hidden)]]
 
@@ -62,7 +65,7 @@ class ClipTokenizer:
     def __init__(self, vocab_size: int = CLIP_VOCAB_SIZE) -> None:
         if not SMALLEST_VOCAB_SIZE <= vocab_size <= CLIP_VOCAB_SIZE:
             raise ValueError(
-                f"vocab_size is {vocab_size}: give {SMALLEST_VOCAB_SIZE} (bytes only) to {CLIP_VOCAB_SIZE} (CLIP's)"
+                f"vocab_size is {vocab_size}: give {SMALLEST_VOCAB_SIZE} (bytes) to {CLIP_VOCAB_SIZE} (all)"
             )
         self.vocab_size = vocab_size
         self.sot = vocab_size - 2
@@ -83,7 +86,7 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without [SOT] and [EOT]; an empty list for an empty text."""
-        # One text at a time: the batch call starts a pool of threads, which does not survive a data loader's fork.
+        # One text at a time: the batch call starts a pool of threads, which a data loader's fork would break.
         ids: list[int] = self._bpe.encode(clean(text)).ids
         return ids
 
@@ -110,7 +113,7 @@ class ClipTokenizer:
         if long := [ids for ids in encoded if len(ids) > room]:
             lost = self.decode(long[0][room:])
             warnings.warn(
-                f"{len(long)} of {len(texts)} texts cut to {room} tokens; the first of them lost {lost[:80]!r}",
+                f"{len(long)} of {len(texts)} texts cut to {room} tokens; the first lost {lost[:80]!r}",
                 CutCaptionWarning,
                 stacklevel=2,
             )
