@@ -1,0 +1,308 @@
+"""From what is known about a drawing to the words that describe it: names, articles, templates."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from limner.data.colours import NAMES
+from limner.data.splits import fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How a set is spoken of: after a comma, after the noun, and as the thing that is drawn.
+
+    The first of ``tags`` is the canonical one.
+    """
+
+    tags: tuple[str, ...]
+    manners: tuple[str, ...]
+    works: tuple[str, ...]
+
+
+STYLES: dict[str, Style] = {
+    "noto": Style(
+        tags=("Noto style", "Noto emoji", "Noto"),
+        manners=("in the Noto style", "in Noto emoji style", "drawn the Noto way"),
+        works=("a Noto emoji of", "a Noto drawing of", "a drawing in the Noto style of"),
+    ),
+    "twemoji": Style(
+        tags=("Twemoji style", "Twemoji", "simple Twemoji shapes"),
+        manners=("in the Twemoji style", "as a Twemoji", "in simple Twemoji shapes"),
+        works=("a Twemoji of", "a Twemoji drawing of", "a drawing in the Twemoji style of"),
+    ),
+    "fluent-3d": Style(
+        tags=("3D style", "3D", "3D render", "soft 3D"),
+        manners=("in 3D", "in 3D style", "as a 3D render", "as a soft 3D model"),
+        works=("a 3D render of", "a 3D emoji of", "a 3D model of"),
+    ),
+    "fluent-flat": Style(
+        tags=("flat style", "flat", "flat design", "flat colours"),
+        manners=("in flat style", "in flat colours", "as a flat drawing", "in the Fluent flat style"),
+        works=("a flat drawing of", "a flat emoji of", "a flat icon of"),
+    ),
+    "fluent-color": Style(
+        tags=("glossy gradient style", "glossy", "gradient style", "smooth gradients"),
+        manners=("in glossy gradient style", "with glossy gradients", "in smooth gradients", "in the Fluent colour style"),
+        works=("a glossy drawing of", "a glossy gradient emoji of", "a glossy icon of"),
+    ),
+    "openmoji": Style(
+        tags=("OpenMoji style", "OpenMoji", "outlined"),
+        manners=("in the OpenMoji style", "with black outlines", "as an OpenMoji"),
+        works=("an OpenMoji of", "an outlined drawing of"),
+    ),
+    "emojione": Style(
+        tags=("EmojiOne style", "EmojiOne"),
+        manners=("in the EmojiOne style", "as an EmojiOne emoji"),
+        works=("an EmojiOne emoji of", "an EmojiOne drawing of"),
+    ),
+    "emojione-v1": Style(
+        tags=("old EmojiOne style", "first EmojiOne"),
+        manners=("in the old EmojiOne style", "as in the first EmojiOne"),
+        works=("an old EmojiOne emoji of", "an old EmojiOne drawing of"),
+    ),
+    "streamline": Style(
+        tags=("Streamline style", "Streamline"),
+        manners=("in the Streamline style", "as a Streamline icon"),
+        works=("a Streamline icon of", "a Streamline drawing of"),
+    ),
+}
+PLAIN_STYLE = Style(tags=("emoji",), manners=("as an emoji",), works=("an emoji of", "a drawing of"))
+
+# --- names ---------------------------------------------------------------------------------------
+
+_ZODIAC = "Aries Taurus Gemini Cancer Leo Virgo Libra Scorpio Sagittarius Capricorn Aquarius Pisces Ophiuchus".split()
+_CLOCK = re.compile(r"^(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)( o.clock|-thirty)$")
+
+
+def spoken(label: str) -> str:
+    """A Unicode label as one would say it: "flag: France" is "flag of France".
+
+    Skin tones become "with light skin tone", hair "with red hair", the members of a family are listed.
+    """
+    label = re.sub(r"\s+", " ", label.replace("’", "'").replace("“", '"').replace("”", '"').strip())
+    head, _, rest = label.partition(": ")
+    if label in _ZODIAC:
+        return f"{label} zodiac sign"
+    if _CLOCK.match(label):
+        return f"clock at {label}"
+    if not rest:
+        return label
+    if head == "flag":
+        return f"flag of {rest}"
+    if head == "keycap":
+        return f"keycap {rest}"
+    parts = rest.split(", ")
+    if all(part in _MEMBERS for part in parts):
+        return f"{head} of {_listed([_with_article(part) for part in parts])}"
+    people = [p for p in parts if p in _MEMBERS]
+    looks = [p for p in parts if p not in _MEMBERS]
+    if people:
+        return f"{head} of {_listed([_with_article(p) for p in people])} with {_listed(looks)}"
+    return f"{head} and {_listed(looks)}" if " with " in head else f"{head} with {_listed(looks)}"
+
+
+_MEMBERS = frozenset("man woman boy girl person adult child".split())
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+_BOUNDARY = re.compile(
+    r" (?:with|of|in|on|at|and|over|without|for|from|behind|holding|facing|showing|not|to|under|off|out|but)\b.*$|[,(].*$"
+)
+_NUMBERS = frozenset("two three four five six seven eight nine ten hundred".split())
+_PLURALS = frozenset("people men women children teeth feet mice geese dice hands chopsticks".split())
+_SINGULAR_S = frozenset(
+    "bus trolleybus minibus cactus octopus lotus virus microbus abacus compass tennis iris canvas circus campus lens "
+    "christmas claus gas grass glass dress cross princess chess moss boss kiss bass less lacrosse plus "
+    "news athletics hibiscus walrus rhinoceros hippopotamus process press".split()
+)
+_MASS = frozenset(
+    "bread flatbread rice sushi bacon honey milk tempura fog fire sake butter salt soap popcorn spaghetti ice garlic "
+    "broccoli money luggage hail snow oden hearing fencing skiing surfing cricket badminton softball baseball football "
+    "rugby volleyball basketball golf bowling cooking food clothing poo coral ginger graffiti lacrosse tennis hockey "
+    "mahjong music voltage baggage customs plus minus multiply divide infinity wood feather_ information entry smoking "
+    "pedestrians littering dna curling karate judo chess sauropod_ up down left right cutlery".split()
+)
+_PROPER = ("Mount Fuji", "Santa Claus", "Mrs. Claus", "Mx Claus")
+_DEFINITE = ("Statue of Liberty", "Milky Way", "Tokyo Tower", "Kaaba", "flag of ", "end of", "sunset", "sunrise")
+_BARE = ("no ", "non-", "not ", "thumbs ", "on-", "TOP", "ON!", "BACK", "END", "SOON", "high voltage", "keycap ")
+_SOUNDED_AN = re.compile(r"^(?:[aeiou]|hour|honest|heir|x-|8|11\b|18|[AEFHILMNORSX](?=[^a-z]|$)|[AEIO])", re.ASCII)
+_SOUNDED_A = re.compile(r"^(?:uni|use|u-|eur|ewe|one\b|once|U[^a-zP]|Uni|Eur|(?:FREE|NEW|RAT|FAX|HOT)\b)", re.ASCII)
+_ACRONYM = re.compile(r"^(?:SOS|NG|ATM|ID|OK|UP!|AB|O|A|EJECT|SIM|LED|X|M|F|L|N|R|S|H|I|E|MP3|FM|NFL|RGB)\b", re.ASCII)
+
+
+def article(name: str) -> str:
+    """The article a name takes: "a", "an", "the", or nothing for plurals, stuffs and proper names."""
+    if name.startswith(_DEFINITE):
+        return "the"
+    if name.endswith(" zodiac sign"):
+        return "the"
+    if name.startswith(_PROPER) or name.startswith(_BARE):
+        return ""
+    words = _BOUNDARY.sub("", name).split()
+    if not words:
+        return ""
+    head = words[-1].lower()
+    # "people hugging", "women holding hands": the first word decides.
+    if words[0].lower() in _PLURALS | _NUMBERS:
+        return ""
+    if head in _MASS or head in _PLURALS:
+        return ""
+    plural = head.endswith("s") and not head.endswith(("ss", "us", "'s", "is")) and head not in _SINGULAR_S
+    if plural and words[0].lower() not in _DOERS:
+        return ""
+    return "an" if _an(name) else "a"
+
+
+_DOERS = frozenset("person man woman deaf".split())
+
+
+def _an(name: str) -> bool:
+    if _ACRONYM.match(name):
+        return name[0] in "AEFHILMNORSX" or name.startswith("UP!") is False and name[0] == "U" or name.startswith("UP!")
+    return bool(_SOUNDED_AN.match(name.lower())) and not _SOUNDED_A.match(name) and not _SOUNDED_A.match(name.lower())
+
+
+def named(name: str) -> str:
+    """The name with its article: "a red apple", "grapes", "the flag of France"."""
+    first = article(name)
+    return f"{first} {name}" if first else name
+
+
+# --- captions ------------------------------------------------------------------------------------
+
+
+def captions(
+    name: str,
+    style: str,
+    keywords: Sequence[str],
+    colours: Sequence[str],
+    rng: random.Random,
+    count: int = 10,
+) -> list[str]:
+    """``count`` different captions of one drawing, from two words to a full sentence.
+
+    The first is always the plain name ("a red apple"), the second the name and its style ("a red apple, 3D
+    style"); the others are drawn by ``rng`` from every template that the facts can fill. A colour that the
+    name says already is not said twice. Fewer come back only when the facts fill fewer templates.
+    """
+    if not name.strip():
+        raise ValueError("name must hold at least one word, got an empty one")
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    spoken_style = STYLES.get(style, PLAIN_STYLE)
+    noun = named(name)
+    chosen = [noun, f"{noun}, {spoken_style.tags[0]}"]
+    pool = _templates(name, spoken_style, keywords, colours, rng)
+    rng.shuffle(pool)
+    chosen += [caption for caption in pool if caption not in chosen]
+    return list(dict.fromkeys(chosen))[:count]
+
+
+def _templates(
+    name: str, style: Style, keywords: Sequence[str], colours: Sequence[str], rng: random.Random
+) -> list[str]:
+    noun = named(name)
+
+    def tag() -> str:
+        return rng.choice(style.tags)
+
+    def manner() -> str:
+        return rng.choice(style.manners)
+
+    def work() -> str:
+        return rng.choice(style.works)
+
+    pool = [
+        name,
+        f"{name}, {tag()}",
+        f"{noun} {manner()}",
+        f"{noun} {manner()}",
+        f"{work()} {noun}",
+        f"{work()} {noun}",
+        f"{tag()}, {name}",
+        rng.choice((f"a picture of {noun}", f"a drawing of {noun}", f"an emoji of {noun}", f"an icon of {noun}")),
+    ]
+    said = set(re.findall(r"[a-z]+", name.lower()))
+    fresh = [colour for colour in colours if colour not in said and not (colour == "grey" and "gray" in said)]
+    if fresh:
+        paints = _listed(fresh)
+        joint = "in" if len(fresh) == len(colours) else "with"
+        # "a red apple, with green and brown" beside "a house in brown, red and white".
+        pool += [
+            f"{noun} {joint} {paints}",
+            f"{noun} {joint} {paints}, {tag()}",
+            f"{noun} {manner()}, {joint} {paints}",
+            f"{work()} {noun} {joint} {paints}",
+            f"{name}, {', '.join(fresh)}",
+        ]
+        if joint == "in":
+            rest = f" with some {_listed(fresh[1:])}" if len(fresh) > 1 else ""
+            pool += [
+                f"{noun}, mostly {fresh[0]}{rest}, {tag()}",
+                f"{_sentence(noun)} drawn {_drawn(manner())}, mostly {fresh[0]}{rest}.",
+            ]
+        else:
+            pool.append(f"{_sentence(noun)} {manner()}, drawn with {paints} besides.")
+    words = list(keywords)
+    rng.shuffle(words)
+    if words:
+        pool += [
+            f"{noun}, {', '.join(words[:2])}",
+            f"{noun}, {', '.join(words[:3])}, {tag()}",
+            f"{name}: {', '.join(words[-3:])}",
+            f"{noun} ({words[0]}) {manner()}",
+        ]
+        if fresh:
+            pool.append(f"{work()} {noun}, {', '.join(words[:2])}, {joint} {paints}")
+            pool.append(f"{_sentence(noun)}, {', '.join(words[-2:])}, {manner()}, {joint} {paints}.")
+    return pool
+
+
+def _drawn(manner: str) -> str:
+    return manner.removeprefix("drawn ")
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+_GROUND_FORMS = ("on {} ground", "on {} background", "on {} ground", "against {} background")
+
+
+def with_ground(caption: str, colour: str) -> str:
+    """The caption with its ground named: "a red apple on a pale blue ground".
+
+    The wording is fixed by hash, so the same caption and colour always read the same.
+    """
+    form = _GROUND_FORMS[int(fraction("ground", caption, colour) * len(_GROUND_FORMS))]
+    ground = form.format(f"{'an' if colour[0] in 'aeiou' else 'a'} {colour}")
+    body = caption.rstrip()
+    end = "." if body.endswith(".") else ""
+    body = body[: len(body) - len(end)]
+    return f"{body}{',' if ',' in body or ':' in body else ''} {ground}{end}"
+
+
+def trimmed_keywords(name: str, *lists: Sequence[str], rank: dict[str, int], most: int = 8) -> list[str]:
+    """The keywords worth saying: new words, no colours, no chat shorthand, those shared by many emoji first."""
+    said = set(re.findall(r"\w+", name.lower()))
+    seen: dict[str, None] = {}
+    for words in lists:
+        for word in words:
+            clean = word.strip().replace("’", "'")
+            parts = re.findall(r"\w+", clean.lower())
+            if not parts or len(clean) < 3 or any(c.isdigit() for c in clean) or "|" in clean:
+                continue
+            if set(parts) <= said or clean in NAMES or clean.lower() == name.lower() or clean.isupper():
+                continue
+            seen.setdefault(clean)
+    ranked = sorted(seen, key=lambda word: (-rank.get(word, 0), word))
+    return ranked[:most]

@@ -1,0 +1,199 @@
+"""The emoji sets as a data folder: five painters' drawings of the same few thousand things, with captions."""
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from threading import Thread
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from limner.data import render, splits
+from limner.data.captions import captions, spoken, trimmed_keywords
+from limner.data.colours import dominant_colours
+from limner.data.drawings import drawings
+from limner.data.names import Emoji, emoji_table
+from limner.data.sources import CLDR, EMOJIBASE, GENERATOR_SETS, JUDGE_SETS, PICTURES, cache_dir, obtain
+from limner.errors import LimnerError
+
+__all__ = ["GENERATOR_SETS", "JUDGE_SETS", "fetch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One picture to be made: what to draw, where it goes, what it says about its making."""
+
+    path: Path
+    size: int
+    package: str
+    drawing: render.Drawing
+
+
+def fetch(
+    out: Path,
+    *,
+    sets: Sequence[str] = GENERATOR_SETS,
+    size: int = 256,
+    workers: int | None = None,
+    cache: Path | None = None,
+) -> Path:
+    """Fetch emoji sets, paint them at ``size`` pixels into the folder ``out``, caption them; returns ``out``.
+
+    Packages come by name through the ``npm`` client into ``cache`` and are checked by SHA-512. A run that was
+    stopped is taken up where it stood: whole pictures are kept, ``captions.jsonl`` is written last.
+    Raises ``ValueError`` for an unknown set or a size under 16, ``LimnerError`` when a package cannot be had.
+    """
+    unknown = [name for name in sets if name not in PICTURES]
+    if unknown or not sets:
+        raise ValueError(f"sets must name some of {', '.join(PICTURES)}; got {', '.join(sets) or 'none'}")
+    if not 16 <= size <= 2048:
+        raise ValueError(f"size must be from 16 to 2048 pixels, got {size}")
+    named = list(dict.fromkeys(sets))
+    tarballs = obtain([EMOJIBASE, CLDR, *(PICTURES[name] for name in named)], cache or cache_dir())
+    table = emoji_table(tarballs[EMOJIBASE.name], tarballs[CLDR.name])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        rows = _paint(out, named, size, workers or os.cpu_count() or 1, tarballs, table)
+        _write(out, rows, named)
+    except OSError as error:
+        raise LimnerError(f"cannot write into {out}: {error.strerror or error}") from error
+    return out
+
+
+def _paint(
+    out: Path, sets: Sequence[str], size: int, workers: int, tarballs: dict[str, Path], table: dict[str, Emoji]
+) -> list[dict[str, object]]:
+    """Make every picture that is not there yet; the rows of all of them, without captions or splits."""
+    colours: dict[str, list[str]] = {}
+    facts: dict[str, tuple[str, Emoji]] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    spawn = get_context("spawn")
+    with (
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=_follow_parent) as pool,
+        Progress(*columns) as progress,
+    ):
+        for style in sets:
+            package = PICTURES[style]
+            wanted = [
+                (table[hexcode], drawing)
+                for hexcode, drawing in drawings(style, tarballs[package.name], table)
+                if table[hexcode].tone is None or splits.keeps_tone(hexcode)
+            ]
+            (out / style).mkdir(exist_ok=True)
+            for part in (out / style).glob(".*.part"):
+                part.unlink(missing_ok=True)
+            files = {f"{style}/{emoji.hexcode.lower()}.png": emoji for emoji, _ in wanted}
+            facts.update({file: (style, emoji) for file, emoji in files.items()})
+            jobs = (
+                Job(path=out / file, size=size, package=package.spec, drawing=drawing)
+                for file, (_, drawing) in zip(files, wanted, strict=True)
+            )
+            task = progress.add_task(f"painting {style}", total=len(wanted))
+            for job, found in _spread(pool, jobs, 4 * workers):
+                progress.advance(task)
+                if isinstance(found, str):
+                    progress.console.print(f"[yellow]left out[/] {job.path.name} of {style}: {found}")
+                else:
+                    colours[f"{style}/{job.path.name}"] = found
+    return [_row(file, style, emoji, colours[file]) for file, (style, emoji) in facts.items() if file in colours]
+
+
+def _follow_parent() -> None:
+    """End this worker when the process that started it is gone, however it went."""
+
+    def watch(sentinel: int) -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _spread(
+    pool: ProcessPoolExecutor, jobs: Iterable[Job], ahead: int
+) -> Iterator[tuple[Job, list[str] | str]]:
+    """Do the jobs on the pool, at most ``ahead`` waiting, and yield each with what came of it."""
+    pending: dict[Future[list[str] | str], Job] = {}
+    for job in jobs:
+        pending[pool.submit(make, job)] = job
+        if len(pending) >= ahead:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            yield from ((pending.pop(future), future.result()) for future in done)
+    while pending:
+        done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        yield from ((pending.pop(future), future.result()) for future in done)
+
+
+def make(job: Job) -> list[str] | str:
+    """Make one picture unless it is there and whole; its dominant colours, or why it could not be made."""
+    picture = render.reopen(job.path, job.size, job.package)
+    if picture is None:
+        try:
+            picture = render.render(job.drawing, job.size)
+        except ValueError as error:
+            return str(error)
+        render.save(picture, job.path, job.package)
+    return dominant_colours(render.small(picture))
+
+
+def _row(file: str, style: str, emoji: Emoji, colours: list[str]) -> dict[str, object]:
+    seed = int(splits.fraction("captions", style, emoji.hexcode) * 2**53)
+    return {
+        "file": file,
+        "captions": captions(emoji.name, style, emoji.keywords, colours, random.Random(seed)),
+        "name": emoji.name,
+        "style": style,
+        "hexcode": emoji.hexcode,
+        "keywords": list(emoji.keywords),
+        "group": emoji.group,
+        "colours": colours,
+        "skin_tone": emoji.tone,
+        "licence": PICTURES[style].licence,
+        "package": PICTURES[style].spec,
+    }
+
+
+def _write(out: Path, rows: list[dict[str, object]], sets: Sequence[str]) -> None:
+    """The credits, then the rows with their splits: the last file is what makes the folder a data folder."""
+    split = splits.assign((str(row["style"]), str(row["hexcode"])) for row in rows)
+    lines = [
+        json.dumps(row | {"split": split[str(row["style"]), str(row["hexcode"])]}, ensure_ascii=False) + "\n"
+        for row in rows
+    ]
+    replace_text(out / "ATTRIBUTION.md", attribution(sets, Counter(str(row["style"]) for row in rows)))
+    replace_text(out / "captions.jsonl", "".join(lines))
+
+
+def attribution(sets: Sequence[str], counts: dict[str, int]) -> str:
+    """Who drew what, under which licence, for the folder's ATTRIBUTION.md."""
+    lines = ["# Who drew these pictures", "", "| folder | pictures | drawn by | licence | package | home |"]
+    lines.append("|---|---|---|---|---|---|")
+    for style in sets:
+        package = PICTURES[style]
+        cells = (style, str(counts.get(style, 0)), package.credit, package.licence, package.spec, package.home)
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"Names and keywords: {EMOJIBASE.spec} ({EMOJIBASE.credit}, {EMOJIBASE.licence}) and "
+        f"{CLDR.spec} ({CLDR.credit}, {CLDR.licence}).",
+        "",
+        "Changes: each drawing was rendered to a square PNG and centred with a small margin.",
+        "CC-BY-4.0: https://creativecommons.org/licenses/by/4.0/ · "
+        "CC-BY-SA-4.0: https://creativecommons.org/licenses/by-sa/4.0/ · "
+        "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0 · MIT: https://opensource.org/license/mit",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
