@@ -21,7 +21,8 @@ unexport PROMPT
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet
+# Twice quiet: errors are shown, a mirror's warnings are not.
+PIP := $(BIN)/python -m pip -qq
 STAMPS := $(VENV)/.limner
 
 .PHONY: paint test lint format clean
@@ -82,6 +83,6 @@ $(STAMPS)/venv:
 	 fi; \
 	 echo "limner: making $(VENV) with $$($$found --version)"; \
 	 $$found -m venv "$(VENV)"
-	@$(PIP) install --upgrade pip
+	@$(PIP) install --upgrade pip || true
 	@mkdir -p $(STAMPS)
 	@touch $@
