@@ -52,7 +52,8 @@ def test_every_folder_has_its_place_in_the_layers():
 def test_the_torch_that_make_installs_is_one_that_limner_takes():
     from packaging.requirements import Requirement
 
-    pinned = Requirement((ROOT / "constraints.txt").read_text().splitlines()[-1])
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = next(Requirement(line) for line in pins if line.startswith("torch=="))
     wide = next(Requirement(line) for line in PROJECT["project"]["dependencies"] if line.startswith("torch"))
     (specifier,) = pinned.specifier
     assert pinned.name == wide.name == "torch"
