@@ -251,7 +251,7 @@ def _templates(
                 f"{_sentence(noun)} drawn {_drawn(manner())}, mostly {fresh[0]}{rest}.",
             ]
         else:
-            pool.append(f"{_sentence(noun)} {manner()}, drawn with {paints} besides.")
+            pool.append(f"{_sentence(noun)} {manner()}, with some {paints}.")
     words = list(keywords)
     rng.shuffle(words)
     if words:
@@ -293,16 +293,23 @@ def with_ground(caption: str, colour: str) -> str:
 
 def trimmed_keywords(name: str, *lists: Sequence[str], rank: dict[str, int], most: int = 8) -> list[str]:
     """The keywords worth saying: new words, no colours, no chat shorthand, those shared by many emoji first."""
-    said = set(re.findall(r"\w+", name.lower()))
-    seen: dict[str, None] = {}
+    said = {stem(word) for word in re.findall(r"\w+", name.lower())}
+    banned = {*NAMES, name.lower(), *(_SEXES if said & _SEXES else ())}
+    seen: dict[str, str] = {}
     for words in lists:
         for word in words:
             clean = word.strip().replace("’", "'")
-            parts = re.findall(r"\w+", clean.lower())
-            if not parts or len(clean) < 3 or any(c.isdigit() for c in clean) or "|" in clean:
+            parts = [stem(part) for part in re.findall(r"\w+", clean.lower())]
+            if len(clean) < 3 or not re.fullmatch(r"[A-Za-z' -]+", clean) or clean.isupper():
                 continue
-            if set(parts) <= said or clean in NAMES or clean.lower() == name.lower() or clean.isupper():
-                continue
-            seen.setdefault(clean)
-    ranked = sorted(seen, key=lambda word: (-rank.get(word, 0), word))
-    return ranked[:most]
+            if not set(parts) <= said and clean.lower() not in banned:
+                seen.setdefault(" ".join(parts), clean)
+    return sorted(seen.values(), key=lambda word: (-rank.get(word, 0), word))[:most]
+
+
+_SEXES = frozenset("man men woman women boy girl male female person".split())
+
+
+def stem(word: str) -> str:
+    """A word without its plural, roughly: enough to see that "chain" adds nothing to "chains"."""
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

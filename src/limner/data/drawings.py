@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,66 @@ def _by_code_point(tarball: Path, codes: Mapping[str, str]) -> Iterator[tuple[st
 def _by_name(tarball: Path, slugs: Mapping[str, str]) -> Iterator[tuple[str, Drawing]]:
     icons = json.loads(member(tarball, "icons.json"))
     for icon, body in icons["icons"].items():
-        hexcode = slugs.get(icon) or slugs.get(re.sub(r"-\d$", "", icon))
+        hexcode = next((slugs[name] for name in spellings(icon) if name in slugs), None)
         svg = _svg(icons, icon)
         if hexcode is not None and svg is not None and not body.get("hidden"):
             yield hexcode, Drawing(svg=svg)
+
+
+_RENAMED = {
+    "a-button": "a-button-blood-type",
+    "ab-button": "ab-button-blood-type",
+    "b-button": "b-button-blood-type",
+    "ballot-box-with-check": "check-box-with-check",
+    "blond-haired-person": "person-blond-hair",
+    "bride-with-veil": "woman-with-veil",
+    "champagne-glass": "bottle-with-popping-cork",
+    "direct-hit": "bullseye",
+    "dizzy-face": "face-with-crossed-out-eyes",
+    "heavy-check-mark": "check-mark",
+    "heavy-division-sign": "divide",
+    "heavy-heart-exclamation": "heart-exclamation",
+    "heavy-large-circle": "hollow-red-circle",
+    "heavy-minus-sign": "minus",
+    "heavy-multiplication-x": "multiply",
+    "heavy-plus-sign": "plus",
+    "hugging-face": "smiling-face-with-open-hands",
+    "laptop-computer": "laptop",
+    "o-button": "o-button-blood-type",
+    "question-mark": "red-question-mark",
+    "up-text-button": "up-button",
+    "white-heavy-check-mark": "check-mark-button",
+    "exclamation-mark": "red-exclamation-mark",
+    "game-dice": "game-die",
+    "man-in-suit-levitating": "person-in-suit-levitating",
+    "man-with-chinese-cap": "person-with-skullcap",
+    "man-and-woman-holding-hands": "woman-and-man-holding-hands",
+    "two-men-holding-hands": "men-holding-hands",
+    "two-women-holding-hands": "women-holding-hands",
+    "pistol": "water-pistol",
+    "pouting-face": "enraged-face",
+    "red-wine-glass": "wine-glass",
+    "school-backpack": "backpack",
+    "flag-for-macedonia": "flag-north-macedonia",
+    "flag-for-swaziland": "flag-eswatini",
+    "flag-for-turkey": "flag-turkiye",
+    "black-push-pin": "pushpin",
+}
+"""Names that Unicode has changed since a set was drawn."""
+
+
+def spellings(icon: str) -> Iterator[str]:
+    """An icon's name, then what the same thing is called today: "fox-face-1" is "fox"."""
+    name = re.sub(r"-\d$", "", icon)
+    yield icon
+    yield name
+    yield _RENAMED.get(name, name)
+    yield re.sub(r"^flag-for-(flag-)?", "flag-", name).replace("-and-", "-")
+    yield name.removeprefix("flag-for-")
+    yield f"flag-{name}"
+    yield name.replace("digit-", "keycap-")
+    yield name.replace("cat-face", "cat")
+    yield name.removesuffix("-face")
 
 
 def _slugs(table: Mapping[str, Emoji]) -> dict[str, str]:
@@ -74,8 +131,8 @@ def _slugs(table: Mapping[str, Emoji]) -> dict[str, str]:
 
 def slug(label: str) -> str:
     """A label as icon sets spell it: lower case, words joined by hyphens."""
-    plain = label.lower().replace("’", "").replace("“", "").replace("”", "").replace("ñ", "n").replace("é", "e")
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    plain = unicodedata.normalize("NFKD", label.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.replace("'", "")).strip("-")
 
 
 def _svg(icons: dict[str, Any], icon: str) -> str | None:
@@ -89,5 +146,5 @@ def _svg(icons: dict[str, Any], icon: str) -> str | None:
     left, top = body.get("left", 0), body.get("top", 0)
     width = body.get("width", icons.get("width", 16))
     height = body.get("height", icons.get("height", 16))
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
     return f'{head}viewBox="{left} {top} {width} {height}">{body["body"]}</svg>'

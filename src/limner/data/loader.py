@@ -1,8 +1,8 @@
-"""Folders of captioned pictures as arrays in reach, and the views of them that training sees.
+"""Folders of captioned pictures as arrays in reach, and the batches that training draws from them.
 
-A view is a picture laid on a ground with one of its captions; the ground is named in the caption when it is
-not plain white. Which views exist is a function of (seed, picture, view number), so whatever is computed from
-a view, such as its CLIP embedding, can be computed once and kept.
+A transparent picture is laid on a ground: plain white, or one of a few colours chosen for that picture and
+then named in the caption. Which grounds a picture has is a function of the picture alone, so what is computed
+from picture and ground, such as a CLIP embedding, is computed once and kept.
 """
 
 import hashlib
@@ -13,13 +13,14 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
@@ -28,18 +29,24 @@ from torch import Tensor
 from limner.data.captions import with_ground
 from limner.data.colours import GROUNDS
 from limner.data.folder import Record, read
-from limner.draws import Draws, mix
+from limner.draws import mix
+from limner.errors import LimnerError
 
 # Flags are a sixth of the emoji and all alike; left alone they would be a sixth of every batch.
 GROUP_WEIGHT = {"flags": 0.3}
+COLOURS = [name for name in GROUNDS if name != "white"]
+# How often a transparent picture lies on plain white, of which captions say nothing.
 PLAIN_SHARE = 0.6
+# Coloured grounds that each picture has, besides white.
+COLOURED_GROUNDS = 3
 
 
-class View(NamedTuple):
-    """One picture as training sees it: the ground under it (sRGB) and what is said about it."""
+class Drawn(NamedTuple):
+    """What a batch consists of: picture numbers, which ground lies under each, and a caption for each."""
 
-    ground: tuple[int, int, int]
-    caption: str
+    pictures: list[int]
+    grounds: list[int]
+    captions: list[str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,13 @@ class Gallery:
     pixels: NDArray[np.uint8]
     records: tuple[Record, ...]
     weights: NDArray[np.float64]
+    opaque: NDArray[np.bool_]
+
+    @cached_property
+    def edges(self) -> NDArray[np.float64]:
+        """Cumulative share of each picture, by weight."""
+        edges: NDArray[np.float64] = np.cumsum(self.weights) / self.weights.sum()
+        return edges
 
     def __len__(self) -> int:
         return len(self.records)
@@ -58,56 +72,82 @@ class Gallery:
         """Side in pixels."""
         return int(self.pixels.shape[1])
 
-    def draw(self, draws: Draws) -> Int[Tensor, "b"]:
-        """A picture number for each row, by weight."""
-        edges = np.cumsum(self.weights) / self.weights.sum()
-        return torch.from_numpy(np.searchsorted(edges, draws.uniform().numpy(), side="right").clip(max=len(self) - 1))
+    def ground(self, picture: int, number: int) -> str:
+        """The name of ground `number` under a picture: 0 is white, the others are this picture's own choice."""
+        if number == 0 or self.opaque[picture]:
+            return "white"
+        choose = random.Random(mix(self.records[picture].captions[0], str(self.records[picture].file.name)))
+        return choose.sample(COLOURS, COLOURED_GROUNDS)[number - 1]
 
-
-def open_gallery(folders: Sequence[Path], *, size: int, splits: Sequence[str] = ("train",), share: Sequence[float] | None = None) -> Gallery:
-    """Read folders into one gallery of size × size pictures, once; the pixels are kept beside the pictures.
-
-    `splits` chooses records that name a split; records without one (anybody's own folder) are all taken.
-    `share`: how much of every batch each folder gets, in the folders' order; by default by number of pictures.
-    Unreadable pictures were reported by `read` and are absent. Pictures that are not square are padded.
-    """
-    parts = []
-    for number, folder in enumerate(folders):
-        found = read(folder)
-        if found.problems:
-            first = found.problems[0]
-            warnings.warn(
-                f"{folder}: {len(found.problems)} pictures skipped, such as {first.path} ({first.reason}); "
-                f"`limner data check {folder}` lists them",
-                stacklevel=2,
+    def draw(self, *, seed: int, step: int, rows: range) -> Drawn:
+        """Rows of the batch of a step: pictures by weight, grounds and captions by chance."""
+        drawn = Drawn([], [], [])
+        for row in rows:
+            choose = random.Random(mix("gallery", seed, step, row))
+            picture = min(int(np.searchsorted(self.edges, choose.random(), side="right")), len(self) - 1)
+            plain = self.opaque[picture] or choose.random() < PLAIN_SHARE
+            ground = 0 if plain else choose.randrange(COLOURED_GROUNDS) + 1
+            caption = choose.choice(self.records[picture].captions)
+            drawn.pictures.append(picture)
+            drawn.grounds.append(ground)
+            drawn.captions.append(
+                caption if plain else with_ground(caption, self.ground(picture, ground))
             )
-        pixels = _pixels(folder, found.records, size)
-        chosen = [i for i, r in enumerate(found.records) if r.facts.get("split", splits[0]) in splits]
-        records = tuple(found.records[i] for i in chosen)
-        weights = np.array([GROUP_WEIGHT.get(str(r.facts.get("group")), 1.0) for r in records])
-        if share is not None:
-            weights = weights * (share[number] / weights.sum())
-        parts.append((pixels, np.array(chosen), records, weights))
-    if len(parts) == 1 and len(parts[0][1]) == len(parts[0][0]):
-        pixels = parts[0][0]
-    else:
-        pixels = np.concatenate([p[chosen] for p, chosen, _, _ in parts])
-    return Gallery(pixels, sum((r for _, _, r, _ in parts), ()), np.concatenate([w for *_, w in parts]))
+        return drawn
+
+    def composited(self, pictures: Sequence[int], grounds: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
+        """The pictures on their grounds, in [-1, 1]."""
+        names = [self.ground(p, g) for p, g in zip(pictures, grounds, strict=True)]
+        return composited(self.pixels[list(pictures)], [GROUNDS[name] for name in names])
 
 
-def view(record: Record, *, seed: int, number: int, transparent: bool = True) -> View:
-    """View `number` of a picture. The first lies on white and carries the plainest caption.
+def open_gallery(
+    folders: Sequence[Path],
+    *,
+    size: int,
+    splits: Sequence[str] = ("train",),
+    share: Sequence[float] | None = None,
+) -> Gallery:
+    """Read folders into one gallery of size × size pictures; the pixels are kept beside the pictures.
 
-    `transparent`: whether the picture has a ground to choose; an opaque one keeps its own.
+    `splits` chooses among records that name their split; the others (anybody's own folder) are all taken.
+    `share`: how much of every batch each folder gets; by default as much as it has pictures.
+    Unreadable pictures are left out with a warning. Pictures that are not square get transparent margins.
     """
-    if number == 0:
-        return View(GROUNDS["white"], record.captions[0])
-    choose = random.Random(mix(seed, str(record.file.name), record.captions[0], number))
-    caption = choose.choice(record.captions)
-    if not transparent or choose.random() < PLAIN_SHARE:
-        return View(GROUNDS["white"], caption)
-    name = choose.choice(sorted(GROUNDS))
-    return View(GROUNDS[name], with_ground(caption, name))
+    if share is not None and len(share) != len(folders):
+        raise ValueError(f"share: {len(share)} numbers for {len(folders)} folders")
+    parts = [_part(folder, size, splits) for folder in folders]
+    weights = [part.weights for part in parts]
+    if share is not None:
+        weights = [w * (wanted / w.sum()) for w, wanted in zip(weights, share, strict=True)]
+    return Gallery(
+        parts[0].pixels if len(parts) == 1 else np.concatenate([part.pixels for part in parts]),
+        tuple(record for part in parts for record in part.records),
+        np.concatenate(weights),
+        np.concatenate([part.opaque for part in parts]),
+    )
+
+
+def _part(folder: Path, size: int, splits: Sequence[str]) -> Gallery:
+    """One folder's records of the chosen splits."""
+    found = read(folder)
+    if found.problems:
+        first = found.problems[0]
+        warnings.warn(
+            f"{folder}: {len(found.problems)} pictures skipped, such as {first.path} ({first.reason}); "
+            f"`limner data check {folder}` lists them",
+            stacklevel=3,
+        )
+    pixels = _pixels(folder, found.records, size)
+    chosen = [i for i, r in enumerate(found.records) if r.facts.get("split", splits[0]) in splits]
+    if not chosen:
+        raise LimnerError(f"{folder} has no pictures of the split {' or '.join(splits)}")
+    if len(chosen) < len(pixels):
+        pixels = pixels[chosen]
+    records = tuple(found.records[i] for i in chosen)
+    weights = np.array([GROUP_WEIGHT.get(str(r.facts.get("group")), 1.0) for r in records])
+    opaque = np.array([bool(p[..., 3].min() == 255) for p in pixels])
+    return Gallery(pixels, records, weights, opaque)
 
 
 def composited(

@@ -51,7 +51,12 @@ def _from_svg(svg: str, size: int) -> Image.Image:
     side = max(width, height)
     whole = Box(left=left + (width - side) / 2, top=top + (height - side) / 2, side=side)
     # A small first look finds the ink; the second aims the window at it, so nothing is ever resampled.
-    return _resvg(_window(svg, whole, _aim(_resvg(_window(svg, whole, whole), PROBE), whole)), size)
+    probe = _resvg(_window(svg, whole), PROBE)
+    box = _aim(probe, whole)
+    # Ink that runs to the canvas edge may run on beyond it: there, and only there, pay for a clip.
+    x0, y0, x1, y1 = probe.getbbox() or (0, 0, PROBE, PROBE)
+    inside = min(x0, y0) > 0 and max(x1, y1) < PROBE
+    return _resvg(_window(svg, box) if inside else _clipped(svg, whole, box), size)
 
 
 def _from_bitmap(content: bytes, size: int) -> Image.Image:
@@ -104,19 +109,28 @@ def _canvas(svg: str) -> tuple[float, float, float, float]:
     return left, top, width, height
 
 
-def _window(svg: str, whole: Box, window: Box) -> str:
-    """The same drawing, clipped to its own canvas as before, seen through ``window``."""
+def _seat(found: dict[str, str], box: Box, size: float, at: tuple[float, float]) -> str:
+    """An <svg> tag that keeps the root's own attributes, shows ``box`` and takes up ``size`` at ``at``."""
+    placed = {"xmlns": "http://www.w3.org/2000/svg", "xmlns:xlink": "http://www.w3.org/1999/xlink"} | found
+    placed |= {"x": str(at[0]), "y": str(at[1]), "width": str(size), "height": str(size)}
+    placed |= {"viewBox": f"{box.left} {box.top} {box.side} {box.side}"}
+    placed.pop("preserveAspectRatio", None)
+    return "<svg" + "".join(f' {key}="{value}"' for key, value in placed.items()) + ">"
+
+
+def _window(svg: str, window: Box) -> str:
+    """The same drawing seen through ``window``."""
     root = _ROOT.search(svg)
     assert root is not None
-    found = _attributes(root.group())
-    for key in ("width", "height", "x", "y", "preserveAspectRatio"):
-        found.pop(key, None)
-    found.setdefault("xmlns", "http://www.w3.org/2000/svg")
-    found.setdefault("xmlns:xlink", "http://www.w3.org/1999/xlink")
-    seat = f'x="{whole.left}" y="{whole.top}" width="{whole.side}" height="{whole.side}"'
-    inner = "<svg " + seat + "".join(f' {key}="{value}"' for key, value in found.items()) + ">"
-    view = f'viewBox="{window.left} {window.top} {window.side} {window.side}" width="{PROBE}" height="{PROBE}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {view}>{inner}{svg[root.end() :]}</svg>'
+    return _seat(_attributes(root.group()), window, PROBE, (0, 0)) + svg[root.end() :]
+
+
+def _clipped(svg: str, whole: Box, window: Box) -> str:
+    """The same drawing, cut off at its own canvas ``whole``, seen through ``window``."""
+    root = _ROOT.search(svg)
+    assert root is not None
+    inner = _seat(_attributes(root.group()), whole, whole.side, (whole.left, whole.top))
+    return _seat({}, window, PROBE, (0, 0)) + inner + svg[root.end() :] + "</svg>"
 
 
 def _resvg(svg: str, size: int) -> Image.Image:
@@ -139,7 +153,7 @@ def save(picture: Image.Image, path: Path, package: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        picture.save(part, format="PNG", pnginfo=said, compress_level=6)
+        picture.save(part, format="PNG", pnginfo=said, compress_level=4)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
