@@ -180,7 +180,7 @@ def vlb_term(
     distance = (true_mean - mean).square() * torch.exp(-log_var)
     divergence = 0.5 * (log_var - true_log_var - 1 + torch.exp(true_log_var - log_var) + distance)
     likelihood = discretised_log_likelihood(x0, mean, log_var)
-    nats = torch.where(per_row(index, x0) == 0, -likelihood, divergence)
+    nats = torch.where(per_row(index.float(), x0) == 0, -likelihood, divergence)
     return reduce(nats, "b ... -> b", "mean") / math.log(2)
 
 
@@ -211,9 +211,9 @@ def discretised_log_likelihood(
     scale = torch.exp(-0.5 * log_var)
     centred = (x - mean) * scale
     half = scale / 255
-    # Mirrored into the lower tail, where differences of Φ keep their digits.
-    inner = torch.special.ndtr(half - centred.abs()) - torch.special.ndtr(-half - centred.abs())
-    log_inner = inner.clamp(min=1e-12).log()
+    # By erfc on the mirrored side, where a difference of tails keeps its digits even in single precision.
+    upper, lower = (centred.abs() - half) / math.sqrt(2), (centred.abs() + half) / math.sqrt(2)
+    log_inner = (0.5 * (torch.erfc(upper) - torch.erfc(lower))).clamp(min=1e-12).log()
     floor = math.log(1e-12)
     first = torch.special.log_ndtr(centred + half).clamp(min=floor)
     last = torch.special.log_ndtr(half - centred).clamp(min=floor)
