@@ -1,4 +1,4 @@
-"""From what is known about a drawing to the words that describe it: names, articles, templates."""
+"""From what is known about a drawing to captions of it, from two words to a full sentence."""
 
 import random
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from limner.data.colours import NAMES
 from limner.data.splits import fraction
+from limner.data.words import listed, named, stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,12 @@ STYLES: dict[str, Style] = {
     ),
     "fluent-color": Style(
         tags=("glossy gradient style", "glossy", "gradient style", "smooth gradients"),
-        manners=("in glossy gradient style", "with glossy gradients", "in smooth gradients", "in the Fluent colour style"),
+        manners=(
+            "in glossy gradient style",
+            "with glossy gradients",
+            "in smooth gradients",
+            "in the Fluent colour style",
+        ),
         works=("a glossy drawing of", "a glossy gradient emoji of", "a glossy icon of"),
     ),
     "openmoji": Style(
@@ -69,115 +75,6 @@ STYLES: dict[str, Style] = {
     ),
 }
 PLAIN_STYLE = Style(tags=("emoji",), manners=("as an emoji",), works=("an emoji of", "a drawing of"))
-
-# --- names ---------------------------------------------------------------------------------------
-
-_ZODIAC = "Aries Taurus Gemini Cancer Leo Virgo Libra Scorpio Sagittarius Capricorn Aquarius Pisces Ophiuchus".split()
-_CLOCK = re.compile(r"^(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)( o.clock|-thirty)$")
-
-
-def spoken(label: str) -> str:
-    """A Unicode label as one would say it: "flag: France" is "flag of France".
-
-    Skin tones become "with light skin tone", hair "with red hair", the members of a family are listed.
-    """
-    label = re.sub(r"\s+", " ", label.replace("’", "'").replace("“", '"').replace("”", '"').strip())
-    head, _, rest = label.partition(": ")
-    if label in _ZODIAC:
-        return f"{label} zodiac sign"
-    if _CLOCK.match(label):
-        return f"clock at {label}"
-    if not rest:
-        return label
-    if head == "flag":
-        return f"flag of {rest}"
-    if head == "keycap":
-        return f"keycap {rest}"
-    parts = rest.split(", ")
-    if all(part in _MEMBERS for part in parts):
-        return f"{head} of {_listed([_with_article(part) for part in parts])}"
-    people = [p for p in parts if p in _MEMBERS]
-    looks = [p for p in parts if p not in _MEMBERS]
-    if people:
-        return f"{head} of {_listed([_with_article(p) for p in people])} with {_listed(looks)}"
-    return f"{head} and {_listed(looks)}" if " with " in head else f"{head} with {_listed(looks)}"
-
-
-_MEMBERS = frozenset("man woman boy girl person adult child".split())
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
-_BOUNDARY = re.compile(
-    r" (?:with|of|in|on|at|and|over|without|for|from|behind|holding|facing|showing|not|to|under|off|out|but)\b.*$|[,(].*$"
-)
-_NUMBERS = frozenset("two three four five six seven eight nine ten hundred".split())
-_PLURALS = frozenset("people men women children teeth feet mice geese dice hands chopsticks".split())
-_SINGULAR_S = frozenset(
-    "bus trolleybus minibus cactus octopus lotus virus microbus abacus compass tennis iris canvas circus campus lens "
-    "christmas claus gas grass glass dress cross princess chess moss boss kiss bass less lacrosse plus "
-    "news athletics hibiscus walrus rhinoceros hippopotamus process press".split()
-)
-_MASS = frozenset(
-    "bread flatbread rice sushi bacon honey milk tempura fog fire sake butter salt soap popcorn spaghetti ice garlic "
-    "broccoli money luggage hail snow oden hearing fencing skiing surfing cricket badminton softball baseball football "
-    "rugby volleyball basketball golf bowling cooking food clothing poo coral ginger graffiti lacrosse tennis hockey "
-    "mahjong music voltage baggage customs plus minus multiply divide infinity wood feather_ information entry smoking "
-    "pedestrians littering dna curling karate judo chess sauropod_ up down left right cutlery".split()
-)
-_PROPER = ("Mount Fuji", "Santa Claus", "Mrs. Claus", "Mx Claus")
-_DEFINITE = ("Statue of Liberty", "Milky Way", "Tokyo Tower", "Kaaba", "flag of ", "end of", "sunset", "sunrise")
-_BARE = ("no ", "non-", "not ", "thumbs ", "on-", "TOP", "ON!", "BACK", "END", "SOON", "high voltage", "keycap ")
-_SOUNDED_AN = re.compile(r"^(?:[aeiou]|hour|honest|heir|x-|8|11\b|18|[AEFHILMNORSX](?=[^a-z]|$)|[AEIO])", re.ASCII)
-_SOUNDED_A = re.compile(r"^(?:uni|use|u-|eur|ewe|one\b|once|U[^a-zP]|Uni|Eur|(?:FREE|NEW|RAT|FAX|HOT)\b)", re.ASCII)
-_ACRONYM = re.compile(r"^(?:SOS|NG|ATM|ID|OK|UP!|AB|O|A|EJECT|SIM|LED|X|M|F|L|N|R|S|H|I|E|MP3|FM|NFL|RGB)\b", re.ASCII)
-
-
-def article(name: str) -> str:
-    """The article a name takes: "a", "an", "the", or nothing for plurals, stuffs and proper names."""
-    if name.startswith(_DEFINITE):
-        return "the"
-    if name.endswith(" zodiac sign"):
-        return "the"
-    if name.startswith(_PROPER) or name.startswith(_BARE):
-        return ""
-    words = _BOUNDARY.sub("", name).split()
-    if not words:
-        return ""
-    head = words[-1].lower()
-    # "people hugging", "women holding hands": the first word decides.
-    if words[0].lower() in _PLURALS | _NUMBERS:
-        return ""
-    if head in _MASS or head in _PLURALS:
-        return ""
-    plural = head.endswith("s") and not head.endswith(("ss", "us", "'s", "is")) and head not in _SINGULAR_S
-    if plural and words[0].lower() not in _DOERS:
-        return ""
-    return "an" if _an(name) else "a"
-
-
-_DOERS = frozenset("person man woman deaf".split())
-
-
-def _an(name: str) -> bool:
-    if _ACRONYM.match(name):
-        return name[0] in "AEFHILMNORSX" or name.startswith("UP!") is False and name[0] == "U" or name.startswith("UP!")
-    return bool(_SOUNDED_AN.match(name.lower())) and not _SOUNDED_A.match(name) and not _SOUNDED_A.match(name.lower())
-
-
-def named(name: str) -> str:
-    """The name with its article: "a red apple", "grapes", "the flag of France"."""
-    first = article(name)
-    return f"{first} {name}" if first else name
-
-
-# --- captions ------------------------------------------------------------------------------------
 
 
 def captions(
@@ -229,12 +126,14 @@ def _templates(
         f"{work()} {noun}",
         f"{work()} {noun}",
         f"{tag()}, {name}",
-        rng.choice((f"a picture of {noun}", f"a drawing of {noun}", f"an emoji of {noun}", f"an icon of {noun}")),
+        rng.choice(
+            (f"a picture of {noun}", f"a drawing of {noun}", f"an emoji of {noun}", f"an icon of {noun}")
+        ),
     ]
     said = set(re.findall(r"[a-z]+", name.lower()))
     fresh = [colour for colour in colours if colour not in said and not (colour == "grey" and "gray" in said)]
     if fresh:
-        paints = _listed(fresh)
+        paints = listed(fresh)
         joint = "in" if len(fresh) == len(colours) else "with"
         # "a red apple, with green and brown" beside "a house in brown, red and white".
         pool += [
@@ -245,7 +144,7 @@ def _templates(
             f"{name}, {', '.join(fresh)}",
         ]
         if joint == "in":
-            rest = f" with some {_listed(fresh[1:])}" if len(fresh) > 1 else ""
+            rest = f" with some {listed(fresh[1:])}" if len(fresh) > 1 else ""
             pool += [
                 f"{noun}, mostly {fresh[0]}{rest}, {tag()}",
                 f"{_sentence(noun)} drawn {_drawn(manner())}, mostly {fresh[0]}{rest}.",
@@ -292,7 +191,7 @@ def with_ground(caption: str, colour: str) -> str:
 
 
 def trimmed_keywords(name: str, *lists: Sequence[str], rank: dict[str, int], most: int = 8) -> list[str]:
-    """The keywords worth saying: new words, no colours, no chat shorthand, those shared by many emoji first."""
+    """The keywords worth saying: new words, no colours, no chat shorthand; the commonest first."""
     said = {stem(word) for word in re.findall(r"\w+", name.lower())}
     banned = {*NAMES, name.lower(), *(_SEXES if said & _SEXES else ())}
     seen: dict[str, str] = {}
@@ -308,8 +207,3 @@ def trimmed_keywords(name: str, *lists: Sequence[str], rank: dict[str, int], mos
 
 
 _SEXES = frozenset("man men woman women boy girl male female person".split())
-
-
-def stem(word: str) -> str:
-    """A word without its plural, roughly: enough to see that "chain" adds nothing to "chains"."""
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

@@ -14,7 +14,7 @@ from threading import Thread
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from limner.data import render, splits
-from limner.data.captions import captions, spoken, trimmed_keywords
+from limner.data.captions import captions
 from limner.data.colours import dominant_colours
 from limner.data.drawings import drawings
 from limner.data.names import Emoji, emoji_table
@@ -66,7 +66,12 @@ def fetch(
 
 
 def _paint(
-    out: Path, sets: Sequence[str], size: int, workers: int, tarballs: dict[str, Path], table: dict[str, Emoji]
+    out: Path,
+    sets: Sequence[str],
+    size: int,
+    workers: int,
+    tarballs: dict[str, Path],
+    table: dict[str, Emoji],
 ) -> list[dict[str, object]]:
     """Make every picture that is not there yet; the rows of all of them, without captions or splits."""
     colours: dict[str, list[str]] = {}
@@ -100,7 +105,9 @@ def _paint(
                     progress.console.print(f"[yellow]left out[/] {job.path.name} of {style}: {found}")
                 else:
                     colours[f"{style}/{job.path.name}"] = found
-    return [_row(file, style, emoji, colours[file]) for file, (style, emoji) in facts.items() if file in colours]
+    return [
+        _row(file, style, emoji, colours[file]) for file, (style, emoji) in facts.items() if file in colours
+    ]
 
 
 def _follow_parent() -> None:
@@ -176,7 +183,14 @@ def attribution(sets: Sequence[str], counts: dict[str, int]) -> str:
     lines.append("|---|---|---|---|---|---|")
     for style in sets:
         package = PICTURES[style]
-        cells = (style, str(counts.get(style, 0)), package.credit, package.licence, package.spec, package.home)
+        cells = (
+            style,
+            str(counts.get(style, 0)),
+            package.credit,
+            package.licence,
+            package.spec,
+            package.home,
+        )
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",

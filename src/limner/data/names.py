@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.data.captions import spoken, trimmed_keywords
+from limner.data.captions import trimmed_keywords
 from limner.data.sources import member
 from limner.data.splits import TONES
+from limner.data.words import spoken
 
 SELECTOR = "FE0F"
 """The code point that asks for colour: sets disagree on writing it, so matching is done without it."""

@@ -1,4 +1,4 @@
-"""The packages the pictures and their names come from: pinned, fetched by name through npm, checked by hash."""
+"""The packages that pictures and names come from: pinned, fetched by name through npm, checked by hash."""
 
 import base64
 import hashlib
@@ -177,7 +177,9 @@ def _whole(package: Package, cache: Path) -> bool:
 
 
 def _fetch(package: Package, cache: Path) -> None:
-    remedy = f"check the network and npm's registry setting, or put {package.tarball} into {cache}, and run again"
+    remedy = (
+        f"check the network and npm's registry setting, or put {package.tarball} into {cache}, and run again"
+    )
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -188,13 +190,17 @@ def _fetch(package: Package, cache: Path) -> None:
         try:
             done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=NPM_TIMEOUT)
         except subprocess.TimeoutExpired as error:
-            raise LimnerError(f"npm did not deliver {package.spec} in {NPM_TIMEOUT:.0f} s: {remedy}") from error
+            raise LimnerError(
+                f"npm did not deliver {package.spec} in {NPM_TIMEOUT:.0f} s: {remedy}"
+            ) from error
         arrived = Path(scratch) / package.tarball
         if done.returncode != 0 or not arrived.is_file():
             said = " ".join(done.stderr.split())[-200:]
             raise LimnerError(f"npm could not fetch {package.spec} ({said or 'no reason given'}): {remedy}")
         if integrity(arrived) != package.integrity:
-            raise LimnerError(f"{package.spec} arrived with another SHA-512 than the pinned one; it was thrown away")
+            raise LimnerError(
+                f"{package.spec} arrived with another SHA-512 than the pinned one; it was thrown away"
+            )
         os.replace(arrived, cache / package.tarball)
 
 
