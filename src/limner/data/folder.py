@@ -1,16 +1,30 @@
-"""Anybody's folder of pictures and captions, read without ever falling over a bad row."""
+"""Anybody's folder of pictures and captions, read without ever falling over a bad row.
 
+Captions come from ``captions.jsonl`` (``{"file": ..., "captions": [...]}`` or ``"caption"``), from
+``captions.csv`` (columns ``file``, ``caption``) or from a text file beside each picture, one caption a line.
+"""
+
+import csv
+import io
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
 from limner.errors import LimnerError
+
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+"""What counts as a picture, by the end of its name."""
+
+TABLES = ("captions.jsonl", "captions.csv")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One captioned picture: its file, at least one caption, and whatever else is known about it."""
+    """One captioned picture: its file, at least one caption, and whatever else its row says."""
 
     file: Path
     captions: tuple[str, ...]
@@ -19,7 +33,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that was skipped, and why."""
+    """A file or row that was skipped, and why."""
 
     path: Path
     reason: str
@@ -27,19 +41,161 @@ class Problem:
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder holds: good records and the problems met."""
+    """What a folder holds: the good records, in the folder's own order, and the problems met."""
 
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
 
 
+@dataclass
+class _Gathered:
+    """Captions and facts by picture, while they are being collected."""
+
+    captions: dict[Path, list[str]] = field(default_factory=dict)
+    facts: dict[Path, dict[str, object]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
 def read(folder: Path) -> Folder:
-    """Read captions.jsonl."""
-    table = folder / "captions.jsonl"
-    if not table.exists():
-        raise LimnerError(f"{folder} has no captions.jsonl")
+    """Every captioned picture under ``folder`` that can be opened; the others as problems.
+
+    Raises ``LimnerError`` when the folder does not exist or holds no picture at all.
+    """
+    if not folder.is_dir():
+        raise LimnerError(f"there is no folder {folder}: give a folder of pictures with captions")
+    try:
+        pictures = list(_pictures(folder))
+    except OSError as error:
+        raise LimnerError(f"cannot read the folder {folder}: {error.strerror}") from error
+    if not pictures:
+        raise LimnerError(
+            f"{folder} holds no pictures ({', '.join(sorted(ENDINGS))}): put pictures there, each with a "
+            ".txt of the same name, or with one captions.jsonl or captions.csv for all"
+        )
+    gathered = _Gathered()
+    for table in (folder / name for name in TABLES):
+        if table.is_file():
+            for row in (
+                _json_rows(table, gathered) if table.suffix == ".jsonl" else _csv_rows(table, gathered)
+            ):
+                _take(folder, table, row, gathered)
+    known = set(gathered.captions)
+    for picture in pictures:
+        if picture not in known:
+            _beside(picture, gathered)
     records = []
-    for line in table.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        records.append(Record(folder / row["file"], tuple(row["captions"]), row))
-    return Folder(tuple(records), ())
+    for file, captions in gathered.captions.items():
+        reason = unreadable(file)
+        if reason is None and captions:
+            records.append(Record(file, tuple(dict.fromkeys(captions)), gathered.facts.get(file, {})))
+        else:
+            gathered.problems.append(Problem(file, reason or "its caption is empty"))
+    return Folder(tuple(records), tuple(gathered.problems))
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Picture files under the folder in a fixed order; hidden files and folders are passed over."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _pictures(path)
+        elif path.suffix.lower() in ENDINGS:
+            yield path
+
+
+def _json_rows(table: Path, gathered: _Gathered) -> Iterator[dict[str, object]]:
+    for number, line in enumerate(_bytes(table, gathered).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            gathered.problems.append(Problem(table, f"line {number} is not JSON: {error}"))
+            continue
+        if isinstance(row, dict):
+            yield row
+        else:
+            gathered.problems.append(Problem(table, f"line {number} is not a JSON object"))
+
+
+def _csv_rows(table: Path, gathered: _Gathered) -> Iterator[dict[str, object]]:
+    try:
+        rows = csv.DictReader(io.StringIO(_bytes(table, gathered).decode("utf-8-sig"), newline=""))
+        if not {"file", "caption"} <= set(rows.fieldnames or ()):
+            gathered.problems.append(Problem(table, "its first line must name the columns file,caption"))
+            return
+        for row in rows:
+            yield {key: value for key, value in row.items() if key and value is not None}
+    except (csv.Error, ValueError) as error:
+        gathered.problems.append(Problem(table, f"not a UTF-8 CSV file from here on: {error}"))
+
+
+def _bytes(path: Path, gathered: _Gathered) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        gathered.problems.append(Problem(path, f"cannot be read: {error.strerror}"))
+        return b""
+
+
+def _take(folder: Path, table: Path, row: dict[str, object], gathered: _Gathered) -> None:
+    """Add what one row of a table says."""
+    name, said = row.get("file"), row.get("captions", row.get("caption"))
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        gathered.problems.append(Problem(table, f'a row names no "file": {_brief(row)}'))
+        return
+    file = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        gathered.problems.append(Problem(file, "it lies outside the folder"))
+        return
+    captions = gathered.captions.setdefault(file, [])
+    captions.extend(_clean(said if isinstance(said, list) else [said]))
+    facts = {key: value for key, value in row.items() if key not in ("file", "caption", "captions")}
+    gathered.facts.setdefault(file, {}).update(facts)
+
+
+def _brief(row: dict[str, object]) -> str:
+    text = json.dumps(row, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _clean(captions: list[object]) -> list[str]:
+    """The captions that say something, on one line each."""
+    return [" ".join(caption.split()) for caption in captions if isinstance(caption, str) and caption.strip()]
+
+
+def _beside(picture: Path, gathered: _Gathered) -> None:
+    """Add the captions in the text file of the picture's own name."""
+    text = picture.with_suffix(".txt")
+    if not text.is_file():
+        gathered.problems.append(Problem(picture, "it has no caption"))
+        return
+    try:
+        lines: list[object] = [*text.read_bytes().decode("utf-8-sig").splitlines()]
+    except (OSError, ValueError):
+        gathered.problems.append(Problem(text, "cannot be read as UTF-8 text"))
+        return
+    gathered.captions[picture] = _clean(lines)
+
+
+def unreadable(file: Path) -> str | None:
+    """Why a picture cannot be used, or None when it can; broken and cut-off files are found.
+
+    A PNG is proved whole by its checksums, which is cheaper than decoding; other kinds are decoded, a JPEG at
+    the coarsest scale it offers.
+    """
+    if not file.is_file():
+        return "the file is missing"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as picture:
+                if picture.format == "PNG":
+                    picture.verify()
+                else:
+                    picture.draft("RGB", (1, 1))
+                    picture.load()
+    except Exception as error:  # Pillow's readers raise whatever a malformed file makes them raise.
+        return f"it cannot be opened as a picture ({error})"
+    return None
