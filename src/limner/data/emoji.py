@@ -1,11 +1,14 @@
 """The emoji sets as a data folder: five painters' drawings of the same few thousand things, with captions."""
 
+import hashlib
 import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -32,6 +35,15 @@ class Job:
     size: int
     package: str
     drawing: render.Drawing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What came of a job: the drawing's dominant colours and the hash of its pixels, or why there is none."""
+
+    colours: tuple[str, ...] = ()
+    digest: str = ""
+    failure: str = ""
 
 
 def fetch(
@@ -73,15 +85,10 @@ def _paint(
     tarballs: dict[str, Path],
     table: dict[str, Emoji],
 ) -> list[dict[str, object]]:
-    """Make every picture that is not there yet; the rows of all of them, without captions or splits."""
-    colours: dict[str, list[str]] = {}
-    facts: dict[str, tuple[str, Emoji]] = {}
+    """Make every picture that is not there yet; the rows of all that are kept, without splits."""
+    rows: list[dict[str, object]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    spawn = get_context("spawn")
-    with (
-        ProcessPoolExecutor(workers, mp_context=spawn, initializer=_follow_parent) as pool,
-        Progress(*columns) as progress,
-    ):
+    with _pool(workers) as pool, Progress(*columns) as progress:
         for style in sets:
             package = PICTURES[style]
             wanted = [
@@ -92,22 +99,52 @@ def _paint(
             (out / style).mkdir(exist_ok=True)
             for part in (out / style).glob(".*.part"):
                 part.unlink(missing_ok=True)
-            files = {f"{style}/{emoji.hexcode.lower()}.png": emoji for emoji, _ in wanted}
-            facts.update({file: (style, emoji) for file, emoji in files.items()})
+            files = {out / style / f"{emoji.hexcode.lower()}.png": emoji for emoji, _ in wanted}
             jobs = (
-                Job(path=out / file, size=size, package=package.spec, drawing=drawing)
+                Job(path=file, size=size, package=package.spec, drawing=drawing)
                 for file, (_, drawing) in zip(files, wanted, strict=True)
             )
             task = progress.add_task(f"painting {style}", total=len(wanted))
+            made: dict[Path, Made] = {}
             for job, found in _spread(pool, jobs, 4 * workers):
                 progress.advance(task)
-                if isinstance(found, str):
-                    progress.console.print(f"[yellow]left out[/] {job.path.name} of {style}: {found}")
-                else:
-                    colours[f"{style}/{job.path.name}"] = found
-    return [
-        _row(file, style, emoji, colours[file]) for file, (style, emoji) in facts.items() if file in colours
-    ]
+                made[job.path] = found
+                if found.failure:
+                    progress.console.print(f"left out {job.path.name} of {style}: {found.failure}")
+            kept = one_of_each(files, made)
+            rows += [_row(style, files[file], list(made[file].colours)) for file in files if file in kept]
+            for file in files.keys() - kept:
+                file.unlink(missing_ok=True)
+    return rows
+
+
+def one_of_each(files: Mapping[Path, Emoji], made: Mapping[Path, Made]) -> set[Path]:
+    """Of pictures that are the same pixel for pixel, the one with the shortest name; failures are left out.
+
+    A set draws one flag for France and for its islands. Kept apart, such twins could lie on both sides of a
+    split, and their captions would contradict each other.
+    """
+    best: dict[str, Path] = {}
+    for file, emoji in files.items():
+        digest = made[file].digest
+        if digest and (digest not in best or len(emoji.name) < len(files[best[digest]].name)):
+            best[digest] = file
+    return set(best.values())
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    """A pool of fresh processes; none for a single worker, which works where it is."""
+    if workers <= 1:
+        yield None
+        return
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_follow_parent) as pool:
+            yield pool
+    except BrokenProcessPool as error:
+        raise LimnerError(
+            "a painting process was stopped from outside: run again to go on from here"
+        ) from error
 
 
 def _follow_parent() -> None:
@@ -122,37 +159,44 @@ def _follow_parent() -> None:
         Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
-def _spread(
-    pool: ProcessPoolExecutor, jobs: Iterable[Job], ahead: int
-) -> Iterator[tuple[Job, list[str] | str]]:
-    """Do the jobs on the pool, at most ``ahead`` waiting, and yield each with what came of it."""
-    pending: dict[Future[list[str] | str], Job] = {}
+def _spread(pool: ProcessPoolExecutor | None, jobs: Iterable[Job], ahead: int) -> Iterator[tuple[Job, Made]]:
+    """Do the jobs, at most ``ahead`` of them waiting, and yield each with what came of it."""
+    if pool is None:
+        yield from ((job, make(job)) for job in jobs)
+        return
+    pending: dict[Future[Made], Job] = {}
     for job in jobs:
         pending[pool.submit(make, job)] = job
         if len(pending) >= ahead:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            yield from ((pending.pop(future), future.result()) for future in done)
+            yield from _finished(pending)
     while pending:
-        done, _ = wait(pending, return_when=FIRST_COMPLETED)
-        yield from ((pending.pop(future), future.result()) for future in done)
+        yield from _finished(pending)
 
 
-def make(job: Job) -> list[str] | str:
-    """Make one picture unless it is there and whole; its dominant colours, or why it could not be made."""
+def _finished(pending: dict[Future[Made], Job]) -> Iterator[tuple[Job, Made]]:
+    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+    yield from ((pending.pop(future), future.result()) for future in done)
+
+
+def make(job: Job) -> Made:
+    """Make one picture unless it is there and whole."""
     picture = render.reopen(job.path, job.size, job.package)
     if picture is None:
         try:
             picture = render.render(job.drawing, job.size)
         except ValueError as error:
-            return str(error)
+            return Made(failure=str(error))
         render.save(picture, job.path, job.package)
-    return dominant_colours(render.small(picture))
+    return Made(
+        colours=tuple(dominant_colours(render.small(picture))),
+        digest=hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest(),
+    )
 
 
-def _row(file: str, style: str, emoji: Emoji, colours: list[str]) -> dict[str, object]:
+def _row(style: str, emoji: Emoji, colours: list[str]) -> dict[str, object]:
     seed = int(splits.fraction("captions", style, emoji.hexcode) * 2**53)
     return {
-        "file": file,
+        "file": f"{style}/{emoji.hexcode.lower()}.png",
         "captions": captions(emoji.name, style, emoji.keywords, colours, random.Random(seed)),
         "name": emoji.name,
         "style": style,
