@@ -75,6 +75,16 @@ _LMS_TO_LAB = np.array(
 )
 
 
+def srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+    """OKLab of shape (..., 3) back to sRGB, clipped to [0, 1]; the inverse of `oklab`."""
+    cones = (lab @ np.linalg.inv(_LMS_TO_LAB).T) ** 3
+    linear = (cones @ np.linalg.inv(_RGB_TO_LMS).T).clip(0, 1)
+    rgb: NDArray[np.float64] = np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
+    return rgb
+
+
 @cache
 def _landmarks() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Landmarks in OKLab, (L, 3), and the index into NAMES that each belongs to, (L,)."""

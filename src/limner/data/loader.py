@@ -90,9 +90,7 @@ class Gallery:
             caption = choose.choice(self.records[picture].captions)
             drawn.pictures.append(picture)
             drawn.grounds.append(ground)
-            drawn.captions.append(
-                caption if plain else with_ground(caption, self.ground(picture, ground))
-            )
+            drawn.captions.append(caption if plain else with_ground(caption, self.ground(picture, ground)))
         return drawn
 
     def composited(self, pictures: Sequence[int], grounds: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
@@ -150,9 +148,7 @@ def _part(folder: Path, size: int, splits: Sequence[str]) -> Gallery:
     return Gallery(pixels, records, weights, opaque)
 
 
-def composited(
-    rgba: NDArray[np.uint8], grounds: Sequence[tuple[int, int, int]]
-) -> Float[Tensor, "b 3 h w"]:
+def composited(rgba: NDArray[np.uint8], grounds: Sequence[tuple[int, int, int]]) -> Float[Tensor, "b 3 h w"]:
     """Lay RGBA pictures (B, H, W, 4) on their grounds; result in [-1, 1]."""
     picture = torch.from_numpy(rgba).float()
     alpha = picture[..., 3:] / 255
@@ -173,7 +169,9 @@ def _pixels(folder: Path, records: Sequence[Record], size: int) -> NDArray[np.ui
         except OSError:  # a read-only folder, such as the sample inside the package: keep them in memory
             return np.stack([_decode(r.file, size) for r in records])
         partial = path.with_suffix(".partial")
-        kept = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(records), size, size, 4))
+        kept = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.uint8, shape=(len(records), size, size, 4)
+        )
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             decoded = pool.map(lambda r: _decode(r.file, size), records)
             label = f"reading {folder.name} at {size} pixels"

@@ -1,0 +1,20 @@
+"""CLIP: a picture tower and a text tower that agree on which caption belongs to which picture.
+
+Both towers end in one shared space where matching pairs point the same way. unCLIP paints from a picture's
+place in that space, DALL-E 1 ranks its candidates by it, GLIDE is guided by it.
+Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
+"""
+
+from limner.clip.model import Clip, ClipConfig, Features, TextConfig, VisionConfig, unit
+from limner.clip.objective import contrastive_loss, contrastive_objective
+
+__all__ = [
+    "Clip",
+    "ClipConfig",
+    "Features",
+    "TextConfig",
+    "VisionConfig",
+    "contrastive_loss",
+    "contrastive_objective",
+    "unit",
+]

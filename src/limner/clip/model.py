@@ -1,0 +1,223 @@
+"""CLIP's two towers: a vision transformer over patches and a causal transformer over text tokens."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from limner.layers.transformer import Activation, Transformer
+
+INITIAL_TEMPERATURE = 0.07
+MAX_SCALE = 100.0
+# Published pixel statistics of CLIP's pictures in [0, 1]. Ours are fed in [-1, 1] and converted here, so
+# that every room of the house speaks [-1, 1].
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Sizes of the picture tower; `patch` divides `resolution`, both in pixels."""
+
+    resolution: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Sizes of the text tower; `context` tokens at most, `vocabulary` with start and end as its last two."""
+
+    context: int
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """Both towers, the width of the shared space, and the activation ("quick_gelu" in published weights)."""
+
+    vision: VisionConfig
+    text: TextConfig
+    embedding: int
+    activation: Activation
+
+
+class Features(NamedTuple):
+    """What a tower says: `pooled` (B, embedding), not normalised, and `tokens` (B, N, width)."""
+
+    pooled: Tensor
+    tokens: Tensor
+
+
+class Pair(NamedTuple):
+    """Unit embeddings of pictures and of captions, (B, embedding) each, and the inverse temperature."""
+
+    images: Tensor
+    texts: Tensor
+    scale: Tensor
+
+
+def in_chunks(encode: Callable[[Tensor], Tensor], rows: Tensor, chunk: int | None) -> Tensor:
+    """Encode rows a chunk at a time, keeping no activations within a chunk."""
+    if chunk is None or chunk >= len(rows):
+        return encode(rows)
+    parts = [checkpoint(encode, part, use_reentrant=False) for part in rows.split(chunk)]
+    return torch.cat(parts)
+
+
+def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    """Scale vectors to length one."""
+    return F.normalize(x, dim=-1)
+
+
+class VisionTower(nn.Module):
+    """Patches → tokens, a class token before them; the class token after the last block is the picture."""
+
+    def __init__(self, config: VisionConfig, *, embedding: int, activation: Activation) -> None:
+        super().__init__()
+        if config.resolution % config.patch:
+            raise ValueError(f"patch: {config.patch} does not divide the resolution {config.resolution}")
+        self.config = config
+        tokens = (config.resolution // config.patch) ** 2 + 1
+        std = config.width**-0.5
+        self.patches = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=False)
+        self.class_token = nn.Parameter(std * torch.randn(config.width))
+        self.positions = nn.Parameter(std * torch.randn(tokens, config.width))
+        self.norm_in = nn.LayerNorm(config.width)
+        self.transformer = Transformer(
+            width=config.width, layers=config.layers, heads=config.heads, activation=activation
+        )
+        self.norm_out = nn.LayerNorm(config.width)
+        self.projection = nn.Parameter(std * torch.randn(config.width, embedding))
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Features:
+        side = self.config.resolution
+        if pictures.shape[2:] != (side, side):
+            raise ValueError(f"pictures: {tuple(pictures.shape[2:])} pixels, this tower reads {side}×{side}")
+        x = ((pictures + 1) / 2 - self.mean) / self.std
+        x = rearrange(self.patches(x), "b d h w -> b (h w) d")
+        x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=x.shape[0]).to(x.dtype), x], dim=1)
+        x = self.transformer(self.norm_in(x + self.positions))
+        return Features(self.norm_out(x[:, 0]) @ self.projection, x)
+
+
+class TextTower(nn.Module):
+    """Tokens → causal transformer; the end-of-text token's row is the caption.
+
+    Padding comes after the end token, so causality hides it and no mask is needed. Pooling looks for the
+    largest id, which is the end token's in CLIP's vocabulary and in every cut of it.
+    """
+
+    def __init__(self, config: TextConfig, *, embedding: int, activation: Activation) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Parameter(0.01 * torch.randn(config.context, config.width))
+        self.transformer = Transformer(
+            width=config.width, layers=config.layers, heads=config.heads, activation=activation
+        )
+        self.norm_out = nn.LayerNorm(config.width)
+        self.projection = nn.Parameter(config.width**-0.5 * torch.randn(config.width, embedding))
+        nn.init.normal_(self.embed.weight, std=0.02)
+
+    def forward(self, ids: Int[Tensor, "b l"]) -> Features:
+        length = ids.shape[1]
+        if length > self.config.context:
+            raise ValueError(f"ids: {length} tokens, this tower reads at most {self.config.context}")
+        x = self.embed(ids) + self.positions[:length]
+        x = self.norm_out(self.transformer(x, causal=True))
+        end = ids.argmax(dim=-1)
+        return Features(x[torch.arange(len(x), device=x.device), end] @ self.projection, x)
+
+
+class Clip(nn.Module):
+    """Both towers and the learned temperature of their agreement."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTower(config.vision, embedding=config.embedding, activation=config.activation)
+        self.text = TextTower(config.text, embedding=config.embedding, activation=config.activation)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Inverse temperature, kept at or below 100."""
+        return self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+
+    def encode_image(self, pictures: Float[Tensor, "b 3 h w"]) -> Features:
+        """Read pictures in [-1, 1] at this model's resolution; embeddings come un-normalised."""
+        features: Features = self.vision(pictures)
+        return features
+
+    def encode_text(self, ids: Int[Tensor, "b l"]) -> Features:
+        """Read token ids from `ClipTokenizer`, (B, L ≤ context); embeddings come un-normalised."""
+        features: Features = self.text(ids)
+        return features
+
+    def forward(
+        self, pictures: Float[Tensor, "b 3 h w"], ids: Int[Tensor, "b2 l"], *, chunk: int | None = None
+    ) -> "Pair":
+        """Unit embeddings of pictures and captions, and the scale of their cosine.
+
+        With `chunk`, each tower reads that many rows at a time and keeps only their embeddings; the inside
+        of a chunk is computed anew on the way back. A batch then needs the memory of a chunk, and the
+        gradient is exactly that of the whole batch (gradient caching, Gao et al. 2021).
+        """
+        images = in_chunks(lambda rows: unit(self.encode_image(rows).pooled), pictures, chunk)
+        texts = in_chunks(lambda rows: unit(self.encode_text(rows).pooled), ids, chunk)
+        return Pair(images, texts, self.scale)
+
+
+def vit_b_32() -> ClipConfig:
+    """ViT-B/32 as published (Radford et al. 2021, table 20): 151,277,313 parameters."""
+    return ClipConfig(
+        vision=VisionConfig(resolution=224, patch=32, width=768, layers=12, heads=12),
+        text=TextConfig(context=77, vocabulary=49_408, width=512, layers=12, heads=8),
+        embedding=512,
+        activation="quick_gelu",
+    )
+
+
+def vit_b_16() -> ClipConfig:
+    """ViT-B/16 as published: 149,620,737 parameters."""
+    return ClipConfig(
+        vision=VisionConfig(resolution=224, patch=16, width=768, layers=12, heads=12),
+        text=TextConfig(context=77, vocabulary=49_408, width=512, layers=12, heads=8),
+        embedding=512,
+        activation="quick_gelu",
+    )
+
+
+def vit_l_14(resolution: int) -> ClipConfig:
+    """ViT-L/14 as published, at 224 (427,616,513 parameters) or 336 pixels (427,944,193)."""
+    return ClipConfig(
+        vision=VisionConfig(resolution=resolution, patch=14, width=1024, layers=24, heads=16),
+        text=TextConfig(context=77, vocabulary=49_408, width=768, layers=12, heads=12),
+        embedding=768,
+        activation="quick_gelu",
+    )
+
+
+def vit_h_16() -> ClipConfig:
+    """The CLIP that DALL-E 2 was trained on (Ramesh et al. 2022, appendix C): 986,339,841 parameters."""
+    return ClipConfig(
+        vision=VisionConfig(resolution=256, patch=16, width=1280, layers=32, heads=16),
+        text=TextConfig(context=77, vocabulary=49_408, width=1024, layers=24, heads=16),
+        embedding=1024,
+        activation="quick_gelu",
+    )

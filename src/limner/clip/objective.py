@@ -1,0 +1,73 @@
+"""CLIP's symmetric contrastive loss, over the batch of all processes."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from limner.clip.model import MAX_SCALE, Clip, Pair
+from limner.distributed import gathered, rank
+from limner.draws import Draws
+from limner.objective import Loss, Objective, unwrapped
+
+
+@dataclass(frozen=True)
+class CaptionedPictures:
+    """Pictures in [-1, 1], (B, 3, H, W), and their captions' token ids, (B, L)."""
+
+    pictures: Tensor
+    ids: Tensor
+
+
+def contrastive_loss(
+    images: Float[Tensor, "b d"],
+    texts: Float[Tensor, "b d"],
+    scale: Float[Tensor, ""],
+    same: Int[Tensor, "n"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean of picture → caption and caption → picture cross-entropies (Radford et al. 2021, figure 3).
+
+    `images`, `texts`: this process's unit embeddings; negatives come from every process. `same`: one integer
+    per row of the whole batch; rows that share it say the same thing and are not each other's negatives
+    (two pictures captioned "a red apple" in one batch would otherwise be pushed apart).
+    A model that knows nothing scores ln(batch).
+    """
+    all_images, all_texts = gathered(images), gathered(texts)
+    rows = torch.arange(len(images), device=images.device) + rank() * len(images)
+    by_image = scale * images @ all_texts.T
+    by_text = scale * texts @ all_images.T
+    if same is not None:
+        twin = same[rows, None] == same[None, :]
+        twin[torch.arange(len(rows)), rows] = False
+        by_image, by_text = by_image.masked_fill(twin, -torch.inf), by_text.masked_fill(twin, -torch.inf)
+    return (F.cross_entropy(by_image, rows) + F.cross_entropy(by_text, rows)) / 2
+
+
+def contrastive_objective(chunk: int | None = None) -> Objective[CaptionedPictures]:
+    """The training objective: contrastive loss, and the share of rows that find their partner.
+
+    `chunk`: rows at a time through the towers, for batches larger than memory (see `Clip.forward`).
+    """
+
+    def objective(model: torch.nn.Module, batch: CaptionedPictures, _draws: Draws) -> Loss:
+        with torch.no_grad():  # as published: the temperature is clamped between steps, not in the graph
+            unwrapped(model, Clip).log_scale.clamp_(0, math.log(MAX_SCALE))
+        pair: Pair = model(batch.pictures, batch.ids, chunk=chunk)
+        images, texts = pair.images.float(), pair.texts.float()
+        same = caption_groups(gathered(batch.ids.float()))
+        loss = contrastive_loss(images, texts, pair.scale, same)
+        with torch.no_grad():
+            rows = torch.arange(len(images), device=images.device)
+            found = ((images @ texts.T).argmax(dim=1) == rows).float().mean()
+        report = {"retrieval": found, "scale": pair.scale.detach()}
+        return Loss(total=loss, report=report, baseline=math.log(len(same)))
+
+    return objective
+
+
+def caption_groups(ids: Float[Tensor, "b l"]) -> Int[Tensor, "b"]:
+    """Number the distinct captions of a batch; equal captions share a number."""
+    return torch.unique(ids, dim=0, return_inverse=True)[1]

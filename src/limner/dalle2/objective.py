@@ -1,0 +1,192 @@
+"""The losses of DALL-E 2's three networks. Each is diffusion's one idea: noise, predict, compare."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from limner.clip import Clip, unit
+from limner.dalle2.decoder import Caption, ClipTokens, Decoder
+from limner.dalle2.prior_diffusion import Prior
+from limner.dalle2.spec import DiffusionSpec
+from limner.dalle2.upsampler import Upsampler, blurred
+from limner.diffusion.process import per_row, q_sample, simple_loss, target, to_x0, variance_loss
+from limner.draws import Draws
+from limner.objective import Loss, Objective, unwrapped
+
+
+class EmbeddingsAndCaptions(NamedTuple):
+    """For the prior: CLIP's unit picture embeddings (B, d) and the captions' token ids (B, L)."""
+
+    embeddings: Tensor
+    ids: Tensor
+
+
+class PicturesAndCaptions(NamedTuple):
+    """For the decoder: pictures in [-1, 1], their unit CLIP embeddings, and the captions' token ids."""
+
+    pictures: Tensor
+    embeddings: Tensor
+    ids: Tensor
+
+
+class Pictures(NamedTuple):
+    """For an upsampler: high-resolution pictures in [-1, 1], whole or cropped."""
+
+    pictures: Tensor
+
+
+# Frozen reader of token ids; what it makes of them is the networks' caption input.
+Reader = Callable[[Int[Tensor, "b l"]], ClipTokens]
+
+
+def clip_reader(clip: Clip) -> Reader:
+    """Captions as a frozen CLIP reads them: text tokens, unit embedding, and which tokens are caption."""
+
+    @torch.no_grad()
+    def read(ids: Int[Tensor, "b l"]) -> ClipTokens:
+        # Most captions are far shorter than the context; columns that are padding everywhere are cut.
+        longest = int(ids.argmax(dim=1).max()) + 1
+        ids = ids[:, :longest]
+        pooled, tokens = clip.encode_text(ids)
+        mask = torch.arange(longest, device=ids.device) <= rearrange(ids.argmax(dim=1), "b -> b 1")
+        return ClipTokens(tokens=tokens, embedding=unit(pooled.float()), mask=mask)
+
+    return read
+
+
+def with_drops(ids: Int[Tensor, "b l"], empty: Int[Tensor, "l"], drops: Tensor) -> Int[Tensor, "b l"]:
+    """Put the empty caption where `drops` is True: guidance needs a model that has seen no caption."""
+    return torch.where(rearrange(drops, "b -> b 1"), empty.to(ids.device), ids)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch at random noise levels: state, time for the network, level index, ᾱ and the noise."""
+
+    x_t: Tensor
+    t: Tensor
+    index: Tensor
+    alpha_bar: Tensor
+    noise: Tensor
+
+
+def noised(spec: DiffusionSpec, x0: Float[Tensor, "b *d"], draws: Draws) -> Noised:
+    """Draw a level and noise for each row; DDPM algorithm 1, lines 2 to 4."""
+    levels = spec.levels()
+    index = draws.integers(spec.steps)
+    noise = draws.normal(*x0.shape[1:])
+    alpha_bar = levels.alpha_bar.float().to(x0.device)[index]
+    return Noised(q_sample(levels, x0, index, noise), index.float(), index, alpha_bar, noise)
+
+
+def prior_objective(
+    read: Reader, *, empty: Int[Tensor, "l"], drop_caption: float
+) -> Objective[EmbeddingsAndCaptions]:
+    """Mean squared error of the predicted, scaled embedding; 10 % of captions empty in the paper.
+
+    Reports the cosine between prediction and truth over all noise levels. A model that knows nothing
+    predicts the mean of the embeddings.
+    """
+
+    def objective(model: nn.Module, batch: EmbeddingsAndCaptions, draws: Draws) -> Loss:
+        config = unwrapped(model, Prior).config
+        ids = with_drops(batch.ids, empty, draws.bernoulli(drop_caption))
+        tokens, caption, mask = read(ids)
+        z = batch.embeddings * config.scale
+        n = noised(config.diffusion, z, draws)
+        predicted = model(n.x_t, n.t, tokens=tokens, caption=caption, mask=mask).float()
+        loss = simple_loss(predicted, z).mean()
+        cosine = torch.cosine_similarity(predicted.detach(), z).mean()
+        return Loss(total=loss, report={"cosine": cosine}, baseline=float(z.var(dim=0, correction=0).mean()))
+
+    return objective
+
+
+def decoder_objective(
+    read: Callable[[Int[Tensor, "b l"]], Caption],
+    *,
+    empty: Int[Tensor, "l"],
+    drop_picture: float,
+    drop_caption: float,
+    max_weight: float | None,
+) -> Objective[PicturesAndCaptions]:
+    """Diffusion loss of pictures given z_i and caption, dropped independently (10 % and 50 % in the paper).
+
+    `max_weight`: for x₀-prediction, weigh each row by min(signal-to-noise ratio, this); None weighs evenly.
+    """
+
+    def objective(model: nn.Module, batch: PicturesAndCaptions, draws: Draws) -> Loss:
+        config = unwrapped(model, Decoder).config
+        keep_picture = ~draws.bernoulli(drop_picture)
+        caption = read(with_drops(batch.ids, empty, draws.bernoulli(drop_caption)))
+        n = noised(config.diffusion, batch.pictures, draws)
+        output = model(
+            n.x_t,
+            n.t,
+            picture=batch.embeddings * config.embedding**0.5,
+            keep_picture=keep_picture,
+            caption=caption,
+        )
+        return diffusion_loss(config.diffusion, batch.pictures, n, output, max_weight=max_weight)
+
+    return objective
+
+
+def upsampler_objective(*, blur: float, max_weight: float | None) -> Objective[Pictures]:
+    """Diffusion loss of high-resolution crops given their blurred, area-averaged reduction (σ = 0.6)."""
+
+    def objective(model: nn.Module, batch: Pictures, draws: Draws) -> Loss:
+        config = unwrapped(model, Upsampler).config
+        low = reduced(batch.pictures, config.high // config.low)
+        # Half of the rows are blurred: the decoder is soft in some pictures and sharp in others.
+        rows = rearrange(draws.bernoulli(0.5), "b -> b 1 1 1")
+        low = torch.where(rows, blurred(low, blur), low)
+        n = noised(config.diffusion, batch.pictures, draws)
+        output = model(n.x_t, n.t, low=low)
+        return diffusion_loss(config.diffusion, batch.pictures, n, output, max_weight=max_weight)
+
+    return objective
+
+
+def reduced(pictures: Float[Tensor, "b 3 h w"], factor: int) -> Float[Tensor, "b 3 h2 w2"]:
+    """Area average over factor × factor pixels."""
+    return nn.functional.avg_pool2d(pictures, factor)
+
+
+def diffusion_loss(
+    spec: DiffusionSpec,
+    x0: Float[Tensor, "b *d"],
+    n: Noised,
+    output: Float[Tensor, "b *o"],
+    *,
+    max_weight: float | None,
+) -> Loss:
+    """Squared error of whatever the network predicts, plus the variance's share of the bound if it is learned.
+
+    The baseline is the loss of the best constant guess: zero for the noise, the batch's mean for a picture.
+    """
+    fraction = None
+    if spec.learned_variance:
+        output, fraction = output.chunk(2, dim=1)
+    wanted = target(spec.prediction, x0, n.noise, n.alpha_bar)
+    error = simple_loss(output, wanted)
+    weight = torch.ones_like(error)
+    if max_weight is not None:
+        weight = (n.alpha_bar / (1 - n.alpha_bar)).clamp(max=max_weight)
+        if spec.prediction != "x0":
+            raise ValueError(f"max_weight: weighs x0 predictions, not {spec.prediction!r}; use None")
+    total = (weight * error).mean()
+    if fraction is not None:
+        x0_hat = to_x0(spec.prediction, output.float(), n.x_t, n.alpha_bar)
+        bound = variance_loss(
+            spec.levels(), n.index, x0=x0, x_t=n.x_t, x0_hat=x0_hat, fraction=fraction.float()
+        )
+        total = total + bound.mean()
+    centred = wanted - wanted.mean(dim=0, keepdim=True)
+    constant = (weight * simple_loss(centred, torch.zeros_like(centred))).mean()
+    return Loss(total=total, report={"error": error.mean().detach()}, baseline=float(constant))

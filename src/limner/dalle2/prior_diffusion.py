@@ -1,0 +1,112 @@
+"""unCLIP's diffusion prior: from a caption to the CLIP embedding of a picture it could belong to."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from limner.dalle2.spec import DiffusionSpec
+from limner.layers.embeddings import TimeEmbedding
+from limner.layers.transformer import Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """`embedding`: width of CLIP's shared space. `text_width`, `context`: CLIP's text tokens.
+
+    `scale`: what unit embeddings are multiplied by before noise is added, 17.2 in the paper for 1024
+    dimensions (the variance of ImageNet's pixels in [-1, 1]); per dimension that is 17.2/√1024 = 0.5375.
+    """
+
+    embedding: int
+    text_width: int
+    context: int
+    width: int
+    layers: int
+    heads: int
+    scale: float
+    diffusion: DiffusionSpec
+
+
+class Prior(nn.Module):
+    """[caption tokens, z_t, time, noised z_i, learned query] → causal transformer → z_i at the query.
+
+    Ramesh et al. 2022, section 2.2. The output is the clean, scaled embedding itself, not the noise.
+    """
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.time = TimeEmbedding(width=config.width, out=config.width)
+        self.from_tokens = nn.Linear(config.text_width, config.width)
+        self.from_caption = nn.Linear(config.embedding, config.width)
+        self.from_picture = nn.Linear(config.embedding, config.width)
+        self.query = nn.Parameter(0.01 * torch.randn(config.width))
+        self.positions = nn.Parameter(0.01 * torch.randn(config.context + 4, config.width))
+        self.transformer = Transformer(
+            width=config.width, layers=config.layers, heads=config.heads, activation="gelu"
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.to_picture = nn.Linear(config.width, config.embedding)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b d"],
+        t: Float[Tensor, "b"],
+        *,
+        tokens: Float[Tensor, "b l w"],
+        caption: Float[Tensor, "b d"],
+        mask: Bool[Tensor, "b l"],
+    ) -> Float[Tensor, "b d"]:
+        """Predict the scaled picture embedding from its noised version `x`.
+
+        `tokens`: CLIP's text tokens, L ≤ context; `mask`: which of them are caption rather than padding;
+        `caption`: CLIP's unit text embedding.
+        """
+        b, length = mask.shape
+        sequence = torch.cat(
+            [
+                self.from_tokens(tokens),
+                rearrange(self.from_caption(caption * self.config.scale), "b d -> b 1 d"),
+                rearrange(self.time(t), "b d -> b 1 d"),
+                rearrange(self.from_picture(x), "b d -> b 1 d"),
+                repeat(self.query, "d -> b 1 d", b=b).to(x.dtype),
+            ],
+            dim=1,
+        )
+        # A caption shorter than the context keeps its own positions; the four last are always the same.
+        positions = torch.cat([self.positions[:length], self.positions[-4:]])
+        visible = torch.cat([mask, mask.new_ones(b, 4)], dim=1)
+        h = self.transformer(sequence + positions, causal=True, key_mask=visible)
+        out: Tensor = self.to_picture(self.norm(h[:, -1]))
+        return out
+
+
+def paper() -> PriorConfig:
+    """The paper's table 3 (24 layers of width 2048) on a 1024-wide CLIP: 1,225,925,632 parameters."""
+    return PriorConfig(
+        embedding=1024,
+        text_width=1024,
+        context=256,
+        width=2048,
+        layers=24,
+        heads=32,
+        scale=17.2,
+        diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
+    )
+
+
+def karlo() -> PriorConfig:
+    """Karlo's prior on CLIP ViT-L/14 (Kakao Brain 2022): 1,022,028,544 parameters."""
+    return PriorConfig(
+        embedding=768,
+        text_width=768,
+        context=77,
+        width=2048,
+        layers=20,
+        heads=32,
+        scale=1.0,
+        diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
+    )

@@ -1,0 +1,258 @@
+"""The ADM U-Net (Dhariwal & Nichol 2021) with GLIDE's text attention (Nichol et al. 2021).
+
+Reading order: residual block, attention block, the level they form, the U-Net. A level is `depth`
+residual blocks, each followed by attention at the chosen resolutions, then a residual block that halves
+the picture; the way up mirrors it with one residual block more a level, since every feature map of the
+way down is concatenated once.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from limner.layers.embeddings import TimeEmbedding
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Sizes of a U-Net.
+
+    `patch`: pixels are first folded into channels, patch × patch at a time (1 in the papers; 4 makes a 64²
+    picture a 16² map, which is what a CPU can train). `attention`: the downsampling factors, counted after
+    folding, at which residual blocks are followed by attention; () leaves attention out altogether, as
+    unCLIP's upsamplers do. `context_width`: width of the text tokens that attention reads, None without.
+    `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added.
+    """
+
+    in_channels: int
+    out_channels: int
+    channels: int
+    depth: int
+    multipliers: tuple[int, ...]
+    attention: tuple[int, ...]
+    head_width: int
+    context_width: int | None
+    scale_shift: bool
+    dropout: float
+    patch: int
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the time embedding, and of whatever is added to it."""
+        return 4 * self.channels
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with the 32 groups of every ADM-style network."""
+    if channels % 32:
+        raise ValueError(f"channels: {channels} is not a multiple of GroupNorm's 32 groups")
+    return nn.GroupNorm(32, channels)
+
+
+def zeroed(module: M) -> M:
+    """Zero the parameters, so that a residual branch starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class ResidualBlock(nn.Module):
+    """GN-SiLU-(resample)-conv → AdaGN(embedding) → SiLU-dropout-zero conv, plus the (resampled) input."""
+
+    def __init__(
+        self, *, channels: int, out: int, config: UNetConfig, resample: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.scale_shift = config.scale_shift
+        self.norm_in = group_norm(channels)
+        self.conv_in = nn.Conv2d(channels, out, 3, padding=1)
+        self.embed = nn.Linear(config.embedding_width, 2 * out if config.scale_shift else out)
+        self.norm_out = group_norm(out)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv_out = zeroed(nn.Conv2d(out, out, 3, padding=1))
+        self.skip = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
+
+    def _resampled(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        if self.resample == 2.0:
+            return F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.avg_pool2d(x, 2) if self.resample == 0.5 else x
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], embedding: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b c2 h2 w2"]:
+        h = self.conv_in(self._resampled(F.silu(self.norm_in(x))))
+        shift = rearrange(self.embed(F.silu(embedding)), "b c -> b c 1 1")
+        if self.scale_shift:
+            scale, shift = shift.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
+        else:
+            h = self.norm_out(h + shift)
+        h = self.conv_out(self.dropout(F.silu(h)))
+        out: Tensor = self.skip(self._resampled(x)) + h
+        return out
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over pixels, with text tokens as further keys and values.
+
+    The text rows get this block's own projection, are not group-normed, stand before the pixels on the key
+    axis and ask no queries (GLIDE, section 2; its released code).
+    """
+
+    def __init__(self, *, channels: int, config: UNetConfig) -> None:
+        super().__init__()
+        if channels % config.head_width:
+            raise ValueError(f"head_width: {config.head_width} does not divide {channels} channels")
+        self.heads = channels // config.head_width
+        self.norm = group_norm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.context_kv = (
+            None if config.context_width is None else nn.Linear(config.context_width, 2 * channels)
+        )
+        self.out = zeroed(nn.Linear(channels, channels))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        context: Float[Tensor, "b l d"] | None,
+        context_mask: Bool[Tensor, "b l"] | None,
+    ) -> Float[Tensor, "b c h w"]:
+        height = x.shape[2]
+        tokens = rearrange(self.norm(x), "b c h w -> b (h w) c")
+        q, k, v = rearrange(self.qkv(tokens), "b n (three g d) -> three b g n d", three=3, g=self.heads)
+        mask = None
+        if self.context_kv is not None:
+            if context is None:
+                raise ValueError("context: this network reads text tokens and was given none")
+            k_text, v_text = rearrange(
+                self.context_kv(context), "b l (two g d) -> two b g l d", two=2, g=self.heads
+            )
+            k, v = torch.cat([k_text, k], dim=2), torch.cat([v_text, v], dim=2)
+            if context_mask is not None:
+                pixels = context_mask.new_ones(x.shape[0], q.shape[2])
+                mask = rearrange(torch.cat([context_mask, pixels], dim=1), "b n -> b 1 1 n")
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = self.out(rearrange(y, "b g n d -> b n (g d)"))
+        return x + rearrange(y, "b (h w) c -> b c h w", h=height)
+
+
+class Level(nn.Module):
+    """One residual block, perhaps attention, perhaps a change of resolution: a step of the U."""
+
+    def __init__(
+        self, block: ResidualBlock, attention: AttentionBlock | None, resample: ResidualBlock | None
+    ) -> None:
+        super().__init__()
+        self.block = block
+        self.attention = attention
+        self.resample = resample
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        embedding: Float[Tensor, "b e"],
+        context: Float[Tensor, "b l d"] | None,
+        context_mask: Bool[Tensor, "b l"] | None,
+    ) -> Float[Tensor, "b c2 h2 w2"]:
+        x = self.block(x, embedding)
+        if self.attention is not None:
+            x = self.attention(x, context, context_mask)
+        if self.resample is not None:
+            x = self.resample(x, embedding)
+        return x
+
+
+class UNet(nn.Module):
+    """(x_t, t, condition) → prediction at the resolution of x_t."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        patch_area = config.patch**2
+        self.time = TimeEmbedding(width=config.channels, out=config.embedding_width)
+        first = config.channels * config.multipliers[0]
+        self.stem = nn.Conv2d(config.in_channels * patch_area, first, 3, padding=1)
+
+        def attention(channels: int, factor: int) -> AttentionBlock | None:
+            return AttentionBlock(channels=channels, config=config) if factor in config.attention else None
+
+        down: list[Level | ResidualBlock] = []
+        skips = [first]
+        channels, factor = first, 1
+        for level, multiplier in enumerate(config.multipliers):
+            out = config.channels * multiplier
+            for _ in range(config.depth):
+                block = ResidualBlock(channels=channels, out=out, config=config)
+                down.append(Level(block, attention(out, factor), None))
+                channels = out
+                skips.append(channels)
+            if level < len(config.multipliers) - 1:
+                down.append(ResidualBlock(channels=channels, out=channels, config=config, resample=0.5))
+                skips.append(channels)
+                factor *= 2
+        self.down = nn.ModuleList(down)
+
+        self.middle_in = ResidualBlock(channels=channels, out=channels, config=config)
+        self.middle_attention = AttentionBlock(channels=channels, config=config) if config.attention else None
+        self.middle_out = ResidualBlock(channels=channels, out=channels, config=config)
+
+        up: list[Level] = []
+        for level, multiplier in reversed(list(enumerate(config.multipliers))):
+            out = config.channels * multiplier
+            for i in range(config.depth + 1):
+                block = ResidualBlock(channels=channels + skips.pop(), out=out, config=config)
+                grow = level > 0 and i == config.depth
+                resample = ResidualBlock(channels=out, out=out, config=config, resample=2.0) if grow else None
+                up.append(Level(block, attention(out, factor), resample))
+                channels = out
+            factor //= 2
+        self.up = nn.ModuleList(up)
+
+        self.norm = group_norm(channels)
+        self.head = zeroed(nn.Conv2d(channels, config.out_channels * patch_area, 3, padding=1))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        t: Float[Tensor, "b"],
+        *,
+        condition: Float[Tensor, "b e"] | None = None,
+        context: Float[Tensor, "b l d"] | None = None,
+        context_mask: Bool[Tensor, "b l"] | None = None,
+    ) -> Float[Tensor, "b c_out h w"]:
+        """Predict from the noised picture `x` at times `t`.
+
+        `condition` is added to the time embedding; `context` are text tokens for attention, of which
+        `context_mask` False are hidden. Height and width must be multiples of patch · 2^(levels-1).
+        """
+        patch, levels = self.config.patch, len(self.config.multipliers)
+        multiple = patch * 2 ** (levels - 1)
+        if x.shape[2] % multiple or x.shape[3] % multiple:
+            raise ValueError(f"x: {x.shape[2]}×{x.shape[3]} pixels, but both must be multiples of {multiple}")
+        embedding = self.time(t)
+        if condition is not None:
+            embedding = embedding + condition
+        h = self.stem(rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch))
+        skips = [h]
+        for step in self.down:
+            if isinstance(step, Level):
+                h = step(h, embedding, context, context_mask)
+            else:
+                h = step(h, embedding)
+            skips.append(h)
+        h = self.middle_in(h, embedding)
+        if self.middle_attention is not None:
+            h = self.middle_attention(h, context, context_mask)
+        h = self.middle_out(h, embedding)
+        for step in self.up:
+            h = step(torch.cat([h, skips.pop()], dim=1), embedding, context, context_mask)
+        h = self.head(F.silu(self.norm(h)))
+        return rearrange(h, "b (c p q) h w -> b c (h p) (w q)", p=patch, q=patch)

@@ -1,0 +1,239 @@
+"""The loop: draw a batch, ask the objective, step the optimizer, move the average, and keep notes."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+from limner import checkpoint
+from limner.distributed import averaged
+from limner.draws import Draws, mix
+from limner.errors import LimnerError
+from limner.objective import Batch, Loss, Objective
+from limner.training.ema import Ema
+from limner.training.memory import keep_freed_memory
+from limner.training.report import History, in_words, progress_bar, verdict
+from limner.training.state import load_state, save_state
+
+TRIAL_STEPS = 3
+
+# (step, rows of the whole batch that belong to this process) → batch, on the CPU.
+Batches = Callable[[int, range], Batch]
+# The model with averaged weights → a picture worth looking at.
+Sampler = Callable[[nn.Module], Image.Image]
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train. `batch` counts the rows of all processes together; `clip_norm` bounds the gradient.
+
+    The learning rate rises linearly for `warmup` steps and falls along a cosine to zero at `steps`.
+    `weight_decay` spares gains, biases and other vectors. `precision` is that of the arithmetic; the weights
+    stay float32.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    clip_norm: float
+    ema: float
+    precision: Literal["fp32", "bf16"]
+    seed: int
+    save_every: int
+    sample_every: int
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then half a cosine."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    share = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
+    )
+
+
+def train(
+    model: nn.Module,
+    objective: Objective[Batch],
+    batches: Batches[Batch],
+    *,
+    name: str,
+    model_config: Any,
+    config: TrainConfig,
+    out: Path,
+    resume: bool,
+    sampler: Sampler | None = None,
+    device: str | None = None,
+    console: Console | None = None,
+) -> History:
+    """Train `model` for `config.steps` steps and leave the averaged weights in `out/model`.
+
+    `out` also gets `states/` (to resume from), `log.jsonl` (the curve), `samples/` and TensorBoard's files.
+    The run is a function of (config, batches): stopped and resumed, it ends with the same bits on the CPU.
+    Raises LimnerError when `out` holds another run and `resume` is False, or when the loss is not finite.
+    """
+    console = console or Console(stderr=True)
+    states = out / "states"
+    if not resume and (out / "log.jsonl").exists():
+        raise LimnerError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        log_with="tensorboard",
+        project_dir=out,
+    )
+    accelerator.init_trackers("tensorboard")
+    processes, process = accelerator.num_processes, accelerator.process_index
+    if config.batch % processes:
+        raise ValueError(f"batch: {config.batch} rows cannot be shared evenly by {processes} processes")
+    share = config.batch // processes
+    rows = range(process * share, (process + 1) * share)
+
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    set_seed(config.seed)
+    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, config)
+    inner, (model, optimizer) = model, accelerator.prepare(model, optimizer)
+    ema = Ema(inner, decay=config.ema)
+    start = load_state(states, model=inner, ema=ema, optimizer=optimizer.optimizer) if resume else 0
+    history = History(out / "log.jsonl")
+
+    def loss_at(step: int, batch: Batch) -> Loss:
+        torch.manual_seed(mix(config.seed, step, process))  # dropout's stream
+        draws = Draws.for_step(config.seed, step, rows, device=accelerator.device)
+        with accelerator.autocast():
+            return objective(model, moved(batch, accelerator.device), draws)
+
+    lead = accelerator.is_main_process
+    if start < config.steps and lead:
+        parameters = sum(p.numel() for p in inner.parameters())
+        console.print(f"[bold]{name}[/bold]: {parameters:,} parameters, batch {config.batch}, {processes} process(es)")
+    if start < config.steps and processes == 1:
+        took = _trial(lambda: accelerator.backward(loss_at(start, batches(start, rows)).total), model)
+        left = took * (config.steps - start)
+        console.print(
+            f"{took:.2f} s a step, {config.batch / took:.0f} pictures/s: about {in_words(left)} "
+            f"for {config.steps - start:,} steps; memory so far {_peak_gigabytes():.1f} GB"
+        )
+
+    with ThreadPoolExecutor(1) as ahead, progress_bar(disable=not lead or not console.is_terminal) as bar:
+        task = bar.add_task(name, total=config.steps, completed=start, speed="", loss="")
+        coming: Future[Batch] | None = None
+        for step in range(start, config.steps):
+            began = time.perf_counter()
+            batch = coming.result() if coming else batches(step, rows)
+            coming = ahead.submit(batches, step + 1, rows) if step + 1 < config.steps else None
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            loss = loss_at(step, batch)
+            accelerator.backward(loss.total)
+            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            ema.update(inner, step=step)
+
+            values = {"loss": float(averaged(loss.total.detach())), "gradient": float(norm)}
+            values |= {key: float(averaged(value)) for key, value in loss.report.items()}
+            if not math.isfinite(values["loss"]):
+                raise LimnerError(
+                    f"the loss became {values['loss']} at step {step}: resume from the last state in {states} "
+                    "with a lower learning rate"
+                )
+            speed = config.batch / (time.perf_counter() - began)
+            if lead:
+                history.add(
+                    step,
+                    values | {"speed": speed},
+                    baseline=loss.baseline,
+                    clipped=values["gradient"] > config.clip_norm,
+                )
+                bar.update(
+                    task, advance=1, speed=f"{speed:.0f} pictures/s", loss=f"{history.recent():.4f}"
+                )
+            if step % 10 == 0:
+                accelerator.log(values | {"learning_rate": learning_rate(config, step)}, step=step)
+            done = step + 1
+            if done % config.save_every == 0 or done == config.steps:
+                save_state(states, step=done, model=inner, ema=ema, optimizer=optimizer.optimizer)
+            if sampler is not None and lead and (done % config.sample_every == 0 or done == config.steps):
+                _sample(sampler, inner, ema, out / "samples" / f"{done:08d}.png")
+            if lead and done % max(1, config.steps // 5) == 0:
+                console.print(f"{name} at step {done:,}: {verdict(history)}")
+    if lead:
+        with ema.applied(inner):
+            checkpoint.save(out / "model", inner.state_dict(), model_config)
+    accelerator.end_training()
+    return history
+
+
+def moved(batch: D, device: torch.device) -> D:
+    """A batch (tensor, or dataclass or named tuple of such) on another device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)  # type: ignore[return-value]
+    if is_dataclass(batch):
+        return type(batch)(**{f.name: moved(getattr(batch, f.name), device) for f in fields(batch)})  # type: ignore[return-value]
+    if isinstance(batch, tuple):
+        return type(batch)(*[moved(part, device) for part in batch])
+    return batch
+
+
+def _trial(step: Callable[[], None], model: nn.Module) -> float:
+    """Seconds of a step, the first (which allocates) not counted; gradients and buffers are left as found."""
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    times = []
+    for _ in range(TRIAL_STEPS):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    model.zero_grad(set_to_none=True)
+    for name, value in model.named_buffers():
+        value.copy_(buffers[name])
+    return min(times[1:])
+
+
+@torch.no_grad()
+def _sample(sampler: Sampler, model: nn.Module, ema: Ema, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    was_training = model.training
+    model.eval()
+    with ema.applied(model):
+        sampler(model).save(path)
+    model.train(was_training)
+
+
+def _peak_gigabytes() -> float:
+    """Largest memory of this process so far: of the GPU where there is one, else of the program."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

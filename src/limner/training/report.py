@@ -1,0 +1,81 @@
+"""What training tells people: its cost before it starts, a bar while it runs, a verdict on its health."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def progress_bar(*, disable: bool) -> Progress:
+    """The bar of a run: name, steps, pictures a second, loss, time gone and time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=disable,
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+@dataclass
+class History:
+    """The losses, baselines and clipped steps of a run, and the file they are appended to."""
+
+    path: Path
+    losses: list[float] = field(default_factory=list)
+    clipped: list[bool] = field(default_factory=list)
+    baseline: float = math.nan
+
+    def add(self, step: int, values: Mapping[str, float], *, baseline: float, clipped: bool) -> None:
+        """Remember one step, and write it as a line of JSON."""
+        self.losses.append(values["loss"])
+        self.clipped.append(clipped)
+        self.baseline = baseline
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+
+    def recent(self) -> float:
+        """The median of the last losses, which one odd batch does not move."""
+        return statistics.median(self.losses[-50:])
+
+
+def verdict(history: History) -> str:
+    """One line on how a run is doing, and what to try if it is not doing well."""
+    if not history.losses:
+        return "no step taken yet"
+    loss, baseline = history.recent(), history.baseline
+    share = statistics.mean(history.clipped)
+    early = statistics.median(history.losses[: max(1, len(history.losses) // 10)])
+    found = f"loss {loss:.4g} against {baseline:.4g} for a model that knows nothing"
+    if len(history.losses) < 100:
+        return f"too early to say: {found}"
+    if share > 0.5:
+        return f"UNSTEADY: {found}; {share:.0%} of steps were clipped: try half the learning rate"
+    if loss > 0.98 * baseline:
+        return f"NOT LEARNING: {found}: check captions and pictures, or raise the learning rate"
+    if len(history.losses) > 200 and loss > 0.98 * early:
+        return f"STALLED: {found}, and {early:.4g} early on: try another learning rate or a larger model"
+    return f"healthy: {found}; {share:.0%} of steps clipped"

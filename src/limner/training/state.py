@@ -1,0 +1,83 @@
+"""What a run must remember to go on as if it had never stopped, written so that a kill cannot break it."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from limner.distributed import rank
+from limner.errors import LimnerError
+from limner.training.ema import Ema
+
+KEPT = 2
+NAME = re.compile(r"step_(\d{8})\.pt")
+# Gathers sharded (FSDP) weights to the first process; in other runs it is a plain state dict.
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def save_state(
+    folder: Path, *, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write everything the next step depends on; keep the newest two files.
+
+    The random streams need no saving: they are functions of (seed, step). All processes must call this.
+    """
+    weights = get_model_state_dict(model, options=WHOLE)
+    moments = get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    with ema.applied(model):
+        averaged = get_model_state_dict(model, options=WHOLE)
+    if rank() != 0:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{step:08d}.pt"
+    partial = path.with_suffix(".partial")
+    content = {"step": step, "model": weights, "ema": averaged, "optimizer": moments}
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    for old in states(folder)[:-KEPT]:
+        old.unlink()
+
+
+def states(folder: Path) -> list[Path]:
+    """The complete states in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+
+
+def load_state(folder: Path, *, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
+    """Restore the newest state into all three and return the step to go on from; 0 where there is none."""
+    found = states(folder)
+    if not found:
+        return 0
+    try:
+        content: dict[str, Any] = torch.load(found[-1], map_location="cpu", weights_only=True)
+        # The average passes through the model, which knows how its weights are sharded.
+        set_model_state_dict(model, content["ema"], options=StateDictOptions(full_state_dict=True))
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        for name, shadow in ema.shadow.items():
+            shadow.copy_(named[name].detach())
+        set_model_state_dict(model, content["model"], options=StateDictOptions(full_state_dict=True))
+        set_optimizer_state_dict(
+            model, optimizer, content["optimizer"], options=StateDictOptions(full_state_dict=True)
+        )
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise LimnerError(
+            f"{found[-1]} does not belong to this model or is damaged ({error}); "
+            "remove it to go on from the one before, or start anew without --resume"
+        ) from error
+    step: int = content["step"]
+    return step
