@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -196,7 +196,7 @@ def contact_sheet(records: Sequence[Record], out: Path, *, most: int = 48) -> Pa
         x, y = place % COLUMNS * (THUMB + 8) + 4, place // COLUMNS * cell + 4
         with Image.open(record.file) as opened:
             picture = opened.convert("RGBA")
-        picture.thumbnail((THUMB, THUMB))
+        picture = ImageOps.contain(picture, (THUMB, THUMB))
         sheet.paste(picture, (x + (THUMB - picture.width) // 2, y + (THUMB - picture.height) // 2), picture)
         caption = record.captions[place % len(record.captions)]
         lines = textwrap.wrap(caption, 22, max_lines=LINES, placeholder="...")
