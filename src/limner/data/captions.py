@@ -14,7 +14,7 @@ from limner.data.words import listed, named, stem
 class Style:
     """How a set is spoken of: after a comma, after the noun, and as the thing that is drawn.
 
-    The first of ``tags`` is the canonical one.
+    The first of `tags` is the canonical one.
     """
 
     tags: tuple[str, ...]
@@ -85,16 +85,17 @@ def captions(
     rng: random.Random,
     count: int = 10,
 ) -> list[str]:
-    """``count`` different captions of one drawing, from two words to a full sentence.
+    """`count` different captions of one drawing, from two words to a full sentence.
 
     The first is always the plain name ("a red apple"), the second the name and its style ("a red apple, 3D
-    style"); the others are drawn by ``rng`` from every template that the facts can fill. A colour that the
+    style"); the others are drawn by `rng` from every template that the facts can fill. A colour that the
     name says already is not said twice. Fewer come back only when the facts fill fewer templates.
     """
     if not name.strip():
         raise ValueError("name must hold at least one word, got an empty one")
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
+    name = " ".join(name.split())
     spoken_style = STYLES.get(style, PLAIN_STYLE)
     noun = named(name)
     chosen = [noun, f"{noun}, {spoken_style.tags[0]}"]

@@ -27,6 +27,8 @@ NEAR_SHADE = 6.0
 COMPARABLE = 30_000
 """Near duplicates are looked for pair by pair: only in folders of at most this many pictures."""
 
+BLOCK = 256
+
 COLUMNS, THUMB, LINES = 8, 128, 3
 
 
@@ -87,9 +89,9 @@ def _say(out: Console, title: str, lines: Sequence[str]) -> None:
 
 
 def check(folder: Path, out: Path | None = None) -> Report:
-    """Read a folder as training would and report on it; ``out`` is where a contact sheet PNG goes.
+    """Read a folder as training would and report on it; `out` is where a contact sheet PNG goes.
 
-    Raises ``LimnerError`` when the folder does not exist, holds no pictures, or ``out`` cannot be written.
+    Raises `LimnerError` when the folder does not exist, holds no pictures, or `out` cannot be written.
     """
     found = read(folder)
     good: list[Record] = []
@@ -158,7 +160,8 @@ def _near(files: Sequence[Path], looks: Sequence[_Look]) -> tuple[tuple[Path, ..
     """Groups that look alike without being the same file, joined through their neighbours."""
     if not 1 < len(files) <= COMPARABLE:
         return ()
-    bits = np.stack([look.bits for look in looks]).view(np.uint64)
+    # Bits as -1 and +1: a scalar product counts those that agree, many pictures at once.
+    signs = np.stack([np.unpackbits(look.bits) for look in looks]).astype(np.float32) * 2 - 1
     shades = np.stack([look.shade for look in looks])
     leader = list(range(len(files)))
 
@@ -168,11 +171,12 @@ def _near(files: Sequence[Path], looks: Sequence[_Look]) -> tuple[tuple[Path, ..
             i = leader[i]
         return i
 
-    for i in range(len(files) - 1):
-        apart = np.bitwise_count(bits[i + 1 :] ^ bits[i]).sum(-1)
-        alike = (apart <= NEAR_BITS) & (np.abs(shades[i + 1 :] - shades[i]).max(-1) <= NEAR_SHADE)
-        for j in np.flatnonzero(alike):
-            leader[lead(i + 1 + int(j))] = lead(i)
+    for start in range(0, len(files), BLOCK):
+        apart = (signs.shape[1] - signs[start : start + BLOCK] @ signs[start:].T) / 2
+        for row, column in np.argwhere(apart <= NEAR_BITS):
+            i, j = start + int(row), start + int(column)
+            if i < j and np.abs(shades[i] - shades[j]).max() <= NEAR_SHADE:
+                leader[lead(j)] = lead(i)
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for i in range(len(files)):
         groups[lead(i)].append(i)
@@ -184,7 +188,7 @@ def _near(files: Sequence[Path], looks: Sequence[_Look]) -> tuple[tuple[Path, ..
 
 
 def contact_sheet(records: Sequence[Record], out: Path, *, most: int = 48) -> Path:
-    """Draw up to ``most`` pictures, evenly spread over the folder, each with a caption; returns ``out``."""
+    """Draw up to `most` pictures, evenly spread over the folder, each with a caption; returns `out`."""
     step = max(1.0, len(records) / most)
     chosen = [records[int(i * step)] for i in range(min(most, len(records)))]
     font = ImageFont.load_default(size=12)

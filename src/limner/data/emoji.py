@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -54,17 +55,19 @@ def fetch(
     workers: int | None = None,
     cache: Path | None = None,
 ) -> Path:
-    """Fetch emoji sets, paint them at ``size`` pixels into the folder ``out``, caption them; returns ``out``.
+    """Fetch emoji sets, paint them at `size` pixels into the folder `out`, caption them; returns `out`.
 
-    Packages come by name through the ``npm`` client into ``cache`` and are checked by SHA-512. A run that was
-    stopped is taken up where it stood: whole pictures are kept, ``captions.jsonl`` is written last.
-    Raises ``ValueError`` for an unknown set or a size under 16, ``LimnerError`` when a package cannot be had.
+    Packages come by name through the `npm` client into `cache` and are checked by SHA-512. A run that was
+    stopped is taken up where it stood: whole pictures are kept, `captions.jsonl` is written last.
+    Raises `ValueError` for an unknown set or a size under 16, `LimnerError` when a package cannot be had.
     """
     unknown = [name for name in sets if name not in PICTURES]
     if unknown or not sets:
         raise ValueError(f"sets must name some of {', '.join(PICTURES)}; got {', '.join(sets) or 'none'}")
     if not 16 <= size <= 2048:
         raise ValueError(f"size must be from 16 to 2048 pixels, got {size}")
+    if find_spec("resvg_py") is None:
+        raise LimnerError("painting emoji needs the package resvg-py: pip install 'limner[data]'")
     named = list(dict.fromkeys(sets))
     tarballs = obtain([EMOJIBASE, CLDR, *(PICTURES[name] for name in named)], cache or cache_dir())
     table = emoji_table(tarballs[EMOJIBASE.name], tarballs[CLDR.name])
@@ -160,7 +163,7 @@ def _follow_parent() -> None:
 
 
 def _spread(pool: ProcessPoolExecutor | None, jobs: Iterable[Job], ahead: int) -> Iterator[tuple[Job, Made]]:
-    """Do the jobs, at most ``ahead`` of them waiting, and yield each with what came of it."""
+    """Do the jobs, at most `ahead` of them waiting, and yield each with what came of it."""
     if pool is None:
         yield from ((job, make(job)) for job in jobs)
         return

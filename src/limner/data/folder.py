@@ -1,7 +1,7 @@
 """Anybody's folder of pictures and captions, read without ever falling over a bad row.
 
-Captions come from ``captions.jsonl`` (``{"file": ..., "captions": [...]}`` or ``"caption"``), from
-``captions.csv`` (columns ``file``, ``caption``) or from a text file beside each picture, one caption a line.
+Captions come from `captions.jsonl` (`{"file": ..., "captions": [...]}` or `"caption"`), from
+`captions.csv` (columns `file`, `caption`) or from a text file beside each picture, one caption a line.
 """
 
 import csv
@@ -57,9 +57,9 @@ class _Gathered:
 
 
 def read(folder: Path) -> Folder:
-    """Every captioned picture under ``folder`` that can be opened; the others as problems.
+    """Every captioned picture under `folder` that can be opened; the others as problems.
 
-    Raises ``LimnerError`` when the folder does not exist or holds no picture at all.
+    Raises `LimnerError` when the folder does not exist or holds no picture at all.
     """
     if not folder.is_dir():
         raise LimnerError(f"there is no folder {folder}: give a folder of pictures with captions")

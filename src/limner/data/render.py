@@ -39,9 +39,9 @@ class Box:
 
 
 def render(drawing: Drawing, size: int) -> Image.Image:
-    """The drawing as RGBA, ``size`` by ``size``; its ink is centred and fills all but the margin.
+    """The drawing as RGBA, `size` by `size`; its ink is centred and fills all but the margin.
 
-    Raises ``ValueError`` when it cannot be read or is empty.
+    Raises `ValueError` when it cannot be read or is empty.
     """
     return _from_svg(drawing.svg, size) if drawing.svg else _from_bitmap(drawing.bitmap, size)
 
@@ -75,7 +75,7 @@ def _from_bitmap(content: bytes, size: int) -> Image.Image:
 
 
 def _aim(picture: Image.Image, seen: Box) -> Box:
-    """The window around the ink of ``picture``, which shows ``seen``."""
+    """The window around the ink of `picture`, which shows `seen`."""
     ink = picture.getchannel("A").point(lambda alpha: 255 if alpha > 12 else 0).getbbox()
     if ink is None:
         raise ValueError("the drawing is empty")
@@ -110,7 +110,7 @@ def _canvas(svg: str) -> tuple[float, float, float, float]:
 
 
 def _seat(found: dict[str, str], box: Box, size: float, at: tuple[float, float]) -> str:
-    """An <svg> tag that keeps the root's own attributes, shows ``box`` and takes up ``size`` at ``at``."""
+    """An <svg> tag that keeps the root's own attributes, shows `box` and takes up `size` at `at`."""
     placed = {"xmlns": "http://www.w3.org/2000/svg", "xmlns:xlink": "http://www.w3.org/1999/xlink"} | found
     placed |= {"x": str(at[0]), "y": str(at[1]), "width": str(size), "height": str(size)}
     placed |= {"viewBox": f"{box.left} {box.top} {box.side} {box.side}"}
@@ -119,14 +119,14 @@ def _seat(found: dict[str, str], box: Box, size: float, at: tuple[float, float])
 
 
 def _window(svg: str, window: Box) -> str:
-    """The same drawing seen through ``window``."""
+    """The same drawing seen through `window`."""
     root = _ROOT.search(svg)
     assert root is not None
     return _seat(_attributes(root.group()), window, PROBE, (0, 0)) + svg[root.end() :]
 
 
 def _clipped(svg: str, whole: Box, window: Box) -> str:
-    """The same drawing, cut off at its own canvas ``whole``, seen through ``window``."""
+    """The same drawing, cut off at its own canvas `whole`, seen through `window`."""
     root = _ROOT.search(svg)
     assert root is not None
     inner = _seat(_attributes(root.group()), whole, whole.side, (whole.left, whole.top))
@@ -160,7 +160,7 @@ def save(picture: Image.Image, path: Path, package: str) -> None:
 
 
 def reopen(path: Path, size: int, package: str) -> Image.Image | None:
-    """The picture at ``path`` if it is whole, of this size and painted by this recipe; else None."""
+    """The picture at `path` if it is whole, of this size and painted by this recipe; else None."""
     try:
         with Image.open(path) as opened:
             opened.load()

@@ -41,17 +41,17 @@ CONCEPTS: tuple[str, ...] = tuple(
 
 
 def sample_dir(part: str = "train") -> Path:
-    """Where the shipped sample lies: ``train`` has the painters' four styles, ``judge`` the recogniser's two."""
+    """Where the shipped sample lies: `train` has four of the painters' styles, `judge` two of the judge's."""
     if part not in ("train", "judge"):
         raise ValueError(f"part must be 'train' or 'judge', got {part!r}")
     return Path(str(files("limner.data"))) / "sample" / part
 
 
 def make_sample(emoji_dir: Path, judge_dir: Path, out: Path) -> Path:
-    """Make the sample anew from fetched folders: ``train/`` and ``judge/`` inside ``out``, which it returns.
+    """Make the sample anew from fetched folders: `train/` and `judge/` inside `out`, which it returns.
 
     Pictures are shrunk to 64 pixels. The splits are those of the whole sets' rule,
-    worked out for the sample's own styles. Raises ``LimnerError`` when a name is drawn by none of the styles.
+    worked out for the sample's own styles. Raises `LimnerError` when a name is drawn by none of the styles.
     """
     _write(emoji_dir, out / "train", TRAIN_STYLES)
     _write(judge_dir, out / "judge", JUDGE_STYLES)

@@ -21,7 +21,7 @@ NPM_TIMEOUT = 600.0
 class Package:
     """One published package, pinned to a version and to the SHA-512 of its tarball.
 
-    ``integrity`` is written as npm writes it: ``sha512-`` and the digest in base 64.
+    `integrity` is written as npm writes it: `sha512-` and the digest in base 64.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Package:
 
     @property
     def spec(self) -> str:
-        """What npm is asked for: ``name@version``."""
+        """What npm is asked for: `name@version`."""
         return f"{self.name}@{self.version}"
 
     @property
@@ -142,7 +142,7 @@ JUDGE_SETS: tuple[str, ...] = ("openmoji", "emojione", "emojione-v1", "streamlin
 
 
 def cache_dir() -> Path:
-    """Where tarballs wait between fetches: ``$XDG_CACHE_HOME/limner/npm`` or ``~/.cache/limner/npm``."""
+    """Where tarballs wait between fetches: `$XDG_CACHE_HOME/limner/npm` or `~/.cache/limner/npm`."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "limner" / "npm"
 
@@ -155,9 +155,9 @@ def integrity(path: Path) -> str:
 
 
 def obtain(packages: Sequence[Package], cache: Path) -> dict[str, Path]:
-    """Every package's tarball, by package name: taken from ``cache`` when it is whole, else fetched by npm.
+    """Every package's tarball, by package name: taken from `cache` when it is whole, else fetched by npm.
 
-    Raises ``LimnerError`` when npm is missing, the registry cannot be reached or a hash does not agree.
+    Raises `LimnerError` when npm is missing, the registry cannot be reached or a hash does not agree.
     """
     missing = [p for p in packages if not _whole(p, cache)]
     if missing and shutil.which("npm") is None:
@@ -205,7 +205,7 @@ def _fetch(package: Package, cache: Path) -> None:
 
 
 def members(tarball: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
-    """The files of a package whose path begins with ``prefix``, as (path inside the package, bytes)."""
+    """The files of a package whose path begins with `prefix`, as (path inside the package, bytes)."""
     with tarfile.open(tarball, "r:gz") as archive:
         for member in archive:
             name = member.name.partition("/")[2]
@@ -216,7 +216,7 @@ def members(tarball: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
 
 
 def member(tarball: Path, path: str) -> bytes:
-    """One file of a package; ``LimnerError`` when the package has no such file."""
+    """One file of a package; `LimnerError` when the package has no such file."""
     for name, content in members(tarball, path):
         if name == path:
             return content

@@ -52,11 +52,11 @@ def is_flag(hexcode: str) -> bool:
 
 
 def assign(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The split of every (style, hexcode): ``concept``, ``pair`` or ``train``.
+    """The split of every (style, hexcode): `concept`, `pair` or `train`.
 
-    ``concept``: the drawing's concept is held out in all styles. ``pair``: this style's drawing is held out
+    `concept`: the drawing's concept is held out in all styles. `pair`: this style's drawing is held out
     while at least two other styles keep theirs. Flags are never held out as pairs, for some styles share
-    their drawings. The order of ``pairs`` does not matter.
+    their drawings. The order of `pairs` does not matter.
     """
     drawn: dict[str, list[tuple[float, str]]] = {}
     for style, hexcode in set(pairs):

@@ -82,7 +82,7 @@ def toy() -> DecoderRecipe:
         weight_decay=0.01,
         clip_norm=1.0,
         ema=0.99,
-        precision="bf16",
+        precision="fp32",
         seed=2,
         save_every=500,
         sample_every=500,
@@ -115,7 +115,7 @@ def small() -> DecoderRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=5000,
+        steps=3200,
         batch=32,
         learning_rate=1e-3,
         warmup=100,
@@ -124,7 +124,7 @@ def small() -> DecoderRecipe:
         weight_decay=0.01,
         clip_norm=1.0,
         ema=0.998,
-        precision="bf16",
+        precision="auto",
         seed=2,
         save_every=500,
         sample_every=500,
@@ -191,6 +191,7 @@ def run(
     batches = PictureBatches(gallery, embeddings, tokenizer, context, recipe.train.seed)
     read = clip_reader(reader)
     empty = tokenizer([""], context)[0]
+    torch.manual_seed(recipe.train.seed)
     train(
         Decoder(recipe.model),
         decoder_objective(

@@ -42,7 +42,7 @@ def toy() -> PriorRecipe:
     model = PriorConfig(
         embedding=96,
         text_width=96,
-        context=32,
+        context=64,
         width=128,
         layers=3,
         heads=4,
@@ -80,7 +80,7 @@ def small() -> PriorRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=3000,
+        steps=1000,
         batch=128,
         learning_rate=1e-3,
         warmup=100,
@@ -89,10 +89,10 @@ def small() -> PriorRecipe:
         weight_decay=0.06,
         clip_norm=1.0,
         ema=0.999,
-        precision="fp32",
+        precision="auto",
         seed=1,
         save_every=500,
-        sample_every=3000,
+        sample_every=1000,
     )
     return PriorRecipe(model=model, train=training, drop_caption=0.1)
 
@@ -153,6 +153,7 @@ def run(
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
     tokenizer, context = tokenizer_of(reader), reader.config.text.context
     embeddings = embedded(reader, gallery, cache=out.parent / "embeddings.npy")
+    torch.manual_seed(recipe.train.seed)
     train(
         Prior(recipe.model),
         prior_objective(

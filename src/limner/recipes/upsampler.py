@@ -67,7 +67,7 @@ def toy() -> UpsamplerRecipe:
         weight_decay=0.01,
         clip_norm=1.0,
         ema=0.98,
-        precision="bf16",
+        precision="fp32",
         seed=3,
         save_every=100,
         sample_every=200,
@@ -93,7 +93,7 @@ def small() -> UpsamplerRecipe:
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
     training = TrainConfig(
-        steps=2500,
+        steps=1000,
         batch=32,
         learning_rate=1e-3,
         warmup=100,
@@ -102,7 +102,7 @@ def small() -> UpsamplerRecipe:
         weight_decay=0.01,
         clip_norm=1.0,
         ema=0.998,
-        precision="bf16",
+        precision="auto",
         seed=3,
         save_every=500,
         sample_every=500,
@@ -163,6 +163,7 @@ def run(
 ) -> Path:
     """Train, and return the folder of the finished model."""
     gallery = open_gallery(folders, size=recipe.model.high, share=share)
+    torch.manual_seed(recipe.train.seed)
     train(
         Upsampler(recipe.model),
         upsampler_objective(blur=recipe.blur, max_weight=recipe.max_weight),

@@ -28,6 +28,7 @@ from limner.training.report import History, in_words, progress_bar, verdict
 from limner.training.state import load_state, save_state
 
 TRIAL_STEPS = 3
+PRECISION = "precision.txt"
 
 # (step, rows of the whole batch that belong to this process) → batch, on the CPU.
 Batches = Callable[[int, range], Batch]
@@ -42,7 +43,8 @@ class TrainConfig:
 
     The learning rate rises linearly for `warmup` steps and falls along a cosine to zero at `steps`.
     `weight_decay` spares gains, biases and other vectors. `precision` is that of the arithmetic; the weights
-    stay float32.
+    stay float32. "auto" is bfloat16 on a GPU; on a CPU it is whichever of the two the first steps of the run
+    show to be faster, for that differs from one processor to the next.
     """
 
     steps: int
@@ -54,10 +56,22 @@ class TrainConfig:
     weight_decay: float
     clip_norm: float
     ema: float
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "auto"]
     seed: int
     save_every: int
     sample_every: int
+
+
+def known_precision(config: TrainConfig, device: torch.device, processes: int, out: Path) -> str | None:
+    """The precision of a run; None where it is to be found out. A resumed run keeps what it began with."""
+    if config.precision != "auto":
+        return config.precision
+    if (out / PRECISION).exists():
+        return (out / PRECISION).read_text().strip()
+    if device.type == "cpu":
+        # Several processes would have to agree; the slower choice for some is better than two choices.
+        return None if processes == 1 else "fp32"
+    return "bf16"
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -107,7 +121,6 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(
         cpu=device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
         log_with="tensorboard",
         project_dir=out,
     )
@@ -128,23 +141,34 @@ def train(
     start = load_state(states, model=inner, ema=ema, optimizer=optimizer.optimizer) if resume else 0
     history = History(out / "log.jsonl")
 
-    def loss_at(step: int, batch: Batch) -> Loss:
+    def loss_at(step: int, batch: Batch, precision: str) -> Loss:
         torch.manual_seed(mix(config.seed, step, process))  # dropout's stream
         draws = Draws.for_step(config.seed, step, rows, device=accelerator.device)
-        with accelerator.autocast():
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
             return objective(model, moved(batch, accelerator.device), draws)
 
     lead = accelerator.is_main_process
     if start < config.steps and lead:
         parameters = sum(p.numel() for p in inner.parameters())
         console.print(f"[bold]{name}[/bold]: {parameters:,} parameters, batch {config.batch}, {processes} process(es)")
+    precision = known_precision(config, accelerator.device, processes, out)
     if start < config.steps and processes == 1:
-        took = _trial(lambda: accelerator.backward(loss_at(start, batches(start, rows)).total), model)
+        batch = batches(start, rows)
+        choices = [precision] if precision else ["fp32", "bf16"]
+        seconds = {
+            choice: _trial(lambda c=choice: accelerator.backward(loss_at(start, batch, c).total), model)  # type: ignore[misc]
+            for choice in choices
+        }
+        precision = min(seconds, key=lambda choice: seconds[choice])
+        took = seconds[precision]
         left = took * (config.steps - start)
         console.print(
-            f"{took:.2f} s a step, {config.batch / took:.0f} pictures/s: about {in_words(left)} "
+            f"{took:.2f} s a step in {precision}, {config.batch / took:.0f} pictures/s: about {in_words(left)} "
             f"for {config.steps - start:,} steps; memory so far {_peak_gigabytes():.1f} GB"
         )
+    precision = precision or "fp32"
+    if lead:
+        (out / PRECISION).write_text(precision)
 
     with ThreadPoolExecutor(1) as ahead, progress_bar(disable=not lead or not console.is_terminal) as bar:
         task = bar.add_task(name, total=config.steps, completed=start, speed="", loss="")
@@ -155,7 +179,7 @@ def train(
             coming = ahead.submit(batches, step + 1, rows) if step + 1 < config.steps else None
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            loss = loss_at(step, batch)
+            loss = loss_at(step, batch, precision)
             accelerator.backward(loss.total)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
