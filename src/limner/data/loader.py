@@ -168,7 +168,7 @@ def _pixels(folder: Path, records: Sequence[Record], size: int) -> NDArray[np.ui
             cache.mkdir(exist_ok=True)
         except OSError:  # a read-only folder, such as the sample inside the package: keep them in memory
             return np.stack([_decode(r.file, size) for r in records])
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
         kept = np.lib.format.open_memmap(
             partial, mode="w+", dtype=np.uint8, shape=(len(records), size, size, 4)
         )

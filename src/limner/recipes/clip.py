@@ -41,8 +41,8 @@ def toy() -> ClipRecipe:
         activation="quick_gelu",
     )
     training = TrainConfig(
-        steps=300,
-        batch=128,
+        steps=200,
+        batch=96,
         learning_rate=2e-3,
         warmup=30,
         betas=(0.9, 0.98),
@@ -53,7 +53,7 @@ def toy() -> ClipRecipe:
         precision="fp32",
         seed=0,
         save_every=100,
-        sample_every=300,
+        sample_every=200,
     )
     return ClipRecipe(model=model, train=training, chunk=None)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -20,9 +21,9 @@ def load_clip(folder: Path, device: str | None) -> Clip:
     config, state = checkpoint.load(folder, ClipConfig)
     clip = Clip(config)
     checkpoint.load_into(clip, state)
-    if device is not None:
-        clip = clip.to(device)
-    return clip.eval().requires_grad_(False)
+    # Under `accelerate launch` each process has a GPU of its own, which only accelerate knows.
+    place = PartialState(cpu=device == "cpu").device
+    return clip.to(place).eval().requires_grad_(False)
 
 
 @torch.inference_mode()
@@ -43,7 +44,7 @@ def embedded(clip: Clip, gallery: Gallery, *, cache: Path) -> NDArray[np.float32
                 pictures = gallery.composited(seen, [number] * len(seen)).to(device)
                 out[seen, number] = unit(clip.encode_image(pictures).pooled).cpu().numpy()
     cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_suffix(".partial.npy")
+    partial = cache.with_suffix(f".{os.getpid()}.npy")  # several processes may come here at once
     np.save(partial, out)
     os.replace(partial, cache)
     return out
