@@ -1,4 +1,4 @@
-"""What losses and statistics need to know about other processes; in a single process all of it is the identity."""
+"""What losses and statistics need to know about other processes; with one process it is all the identity."""
 
 import torch
 import torch.distributed as dist

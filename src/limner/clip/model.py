@@ -85,6 +85,9 @@ def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
 class VisionTower(nn.Module):
     """Patches → tokens, a class token before them; the class token after the last block is the picture."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: VisionConfig, *, embedding: int, activation: Activation) -> None:
         super().__init__()
         if config.resolution % config.patch:
@@ -105,6 +108,7 @@ class VisionTower(nn.Module):
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Features:
+        """Read pictures in [-1, 1]; tokens come with the class token first."""
         side = self.config.resolution
         if pictures.shape[2:] != (side, side):
             raise ValueError(f"pictures: {tuple(pictures.shape[2:])} pixels, this tower reads {side}×{side}")
@@ -135,6 +139,7 @@ class TextTower(nn.Module):
         nn.init.normal_(self.embed.weight, std=0.02)
 
     def forward(self, ids: Int[Tensor, "b l"]) -> Features:
+        """Read token ids, (B, L ≤ context)."""
         length = ids.shape[1]
         if length > self.config.context:
             raise ValueError(f"ids: {length} tokens, this tower reads at most {self.config.context}")
@@ -171,7 +176,7 @@ class Clip(nn.Module):
 
     def forward(
         self, pictures: Float[Tensor, "b 3 h w"], ids: Int[Tensor, "b2 l"], *, chunk: int | None = None
-    ) -> "Pair":
+    ) -> Pair:
         """Unit embeddings of pictures and captions, and the scale of their cosine.
 
         With `chunk`, each tower reads that many rows at a time and keeps only their embeddings; the inside

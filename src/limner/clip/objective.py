@@ -36,14 +36,21 @@ def contrastive_loss(
     A model that knows nothing scores ln(batch).
     """
     all_images, all_texts = gathered(images), gathered(texts)
-    rows = torch.arange(len(images), device=images.device) + rank() * len(images)
-    by_image = scale * images @ all_texts.T
-    by_text = scale * texts @ all_images.T
+    rows = numbers(images)
+    # Cosines times a hundred need more than the eight bits that autocast would leave them.
+    with torch.autocast(images.device.type, enabled=False):
+        by_image = scale * images @ all_texts.T
+        by_text = scale * texts @ all_images.T
     if same is not None:
         twin = same[rows, None] == same[None, :]
         twin[torch.arange(len(rows)), rows] = False
         by_image, by_text = by_image.masked_fill(twin, -torch.inf), by_text.masked_fill(twin, -torch.inf)
     return (F.cross_entropy(by_image, rows) + F.cross_entropy(by_text, rows)) / 2
+
+
+def numbers(local: Float[Tensor, "b d"]) -> Int[Tensor, "b"]:
+    """Where this process's rows stand in the whole batch."""
+    return torch.arange(len(local), device=local.device) + rank() * len(local)
 
 
 def contrastive_objective(chunk: int | None = None) -> Objective[CaptionedPictures]:
@@ -53,15 +60,17 @@ def contrastive_objective(chunk: int | None = None) -> Objective[CaptionedPictur
     """
 
     def objective(model: torch.nn.Module, batch: CaptionedPictures, _draws: Draws) -> Loss:
+        clip = unwrapped(model, Clip)
         with torch.no_grad():  # as published: the temperature is clamped between steps, not in the graph
-            unwrapped(model, Clip).log_scale.clamp_(0, math.log(MAX_SCALE))
+            clip.log_scale.clamp_(0, math.log(MAX_SCALE))
         pair: Pair = model(batch.pictures, batch.ids, chunk=chunk)
         images, texts = pair.images.float(), pair.texts.float()
-        same = caption_groups(gathered(batch.ids.float()))
+        # Each process cuts the padding that its own rows share; to be gathered they need one length.
+        missing = clip.config.text.context - batch.ids.shape[1]
+        same = caption_groups(gathered(F.pad(batch.ids, (0, missing)).float()))
         loss = contrastive_loss(images, texts, pair.scale, same)
         with torch.no_grad():
-            rows = torch.arange(len(images), device=images.device)
-            found = ((images @ texts.T).argmax(dim=1) == rows).float().mean()
+            found = ((images @ gathered(texts).T).argmax(dim=1) == numbers(images)).float().mean()
         report = {"retrieval": found, "scale": pair.scale.detach()}
         return Loss(total=loss, report=report, baseline=math.log(len(same)))
 

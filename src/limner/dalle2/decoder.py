@@ -65,6 +65,7 @@ class ClipTextReader(nn.Module):
         self.pool = nn.Linear(config.embedding, condition_width)
 
     def forward(self, caption: ClipTokens) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b e"]]:
+        """Rows for attention and one vector for the time embedding."""
         return self.rows(caption.tokens), self.pool(caption.embedding)
 
 

@@ -14,7 +14,7 @@ from limner.dalle2.decoder import Caption, ClipTokens, Decoder
 from limner.dalle2.prior_diffusion import Prior
 from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, blurred
-from limner.diffusion.process import per_row, q_sample, simple_loss, target, to_x0, variance_loss
+from limner.diffusion.process import q_sample, simple_loss, target, to_x0, variance_loss
 from limner.draws import Draws
 from limner.objective import Loss, Objective, unwrapped
 
@@ -166,7 +166,7 @@ def diffusion_loss(
     *,
     max_weight: float | None,
 ) -> Loss:
-    """Squared error of whatever the network predicts, plus the variance's share of the bound if it is learned.
+    """Squared error of whatever the network predicts, plus the bound's share if it learns the variance.
 
     The baseline is the loss of the best constant guess: zero for the noise, the batch's mean for a picture.
     """
@@ -177,9 +177,9 @@ def diffusion_loss(
     error = simple_loss(output, wanted)
     weight = torch.ones_like(error)
     if max_weight is not None:
-        weight = (n.alpha_bar / (1 - n.alpha_bar)).clamp(max=max_weight)
         if spec.prediction != "x0":
             raise ValueError(f"max_weight: weighs x0 predictions, not {spec.prediction!r}; use None")
+        weight = (n.alpha_bar / (1 - n.alpha_bar)).clamp(max=max_weight)
     total = (weight * error).mean()
     if fraction is not None:
         x0_hat = to_x0(spec.prediction, output.float(), n.x_t, n.alpha_bar)

@@ -30,5 +30,6 @@ class TimeEmbedding(nn.Module):
         self.net = nn.Sequential(nn.Linear(width, out), nn.SiLU(), nn.Linear(out, out))
 
     def forward(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b out"]:
+        """Embed times, integers or fractions between them."""
         out: Tensor = self.net(sinusoidal(t, self.width))
         return out

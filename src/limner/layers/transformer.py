@@ -34,6 +34,7 @@ class SelfAttention(nn.Module):
         causal: bool = False,
         key_mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
+        """Mix rows; `causal` and `key_mask` as in `Transformer`."""
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         mask = None if key_mask is None else rearrange(key_mask, "b n -> b 1 1 n")
         if causal and mask is not None:
@@ -63,6 +64,7 @@ class Block(nn.Module):
         causal: bool = False,
         key_mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
+        """Refine rows; `causal` and `key_mask` as in `Transformer`."""
         x = x + self.attention(self.norm_attention(x), causal=causal, key_mask=key_mask)
         return x + self.narrow(self.activation(self.widen(self.norm_mlp(x))))
 

@@ -66,9 +66,7 @@ def zeroed(module: M) -> M:
 class ResidualBlock(nn.Module):
     """GN-SiLU-(resample)-conv → AdaGN(embedding) → SiLU-dropout-zero conv, plus the (resampled) input."""
 
-    def __init__(
-        self, *, channels: int, out: int, config: UNetConfig, resample: float = 1.0
-    ) -> None:
+    def __init__(self, *, channels: int, out: int, config: UNetConfig, resample: float = 1.0) -> None:
         super().__init__()
         self.resample = resample
         self.scale_shift = config.scale_shift
@@ -88,6 +86,7 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], embedding: Float[Tensor, "b e"]
     ) -> Float[Tensor, "b c2 h2 w2"]:
+        """Refine a feature map, twice or half the size where this block resamples."""
         h = self.conv_in(self._resampled(F.silu(self.norm_in(x))))
         shift = rearrange(self.embed(F.silu(embedding)), "b c -> b c 1 1")
         if self.scale_shift:
@@ -125,6 +124,7 @@ class AttentionBlock(nn.Module):
         context: Float[Tensor, "b l d"] | None,
         context_mask: Bool[Tensor, "b l"] | None,
     ) -> Float[Tensor, "b c h w"]:
+        """Let every pixel look at every other and at the text tokens that `context_mask` shows."""
         height = x.shape[2]
         tokens = rearrange(self.norm(x), "b c h w -> b (h w) c")
         q, k, v = rearrange(self.qkv(tokens), "b n (three g d) -> three b g n d", three=3, g=self.heads)
@@ -162,6 +162,7 @@ class Level(nn.Module):
         context: Float[Tensor, "b l d"] | None,
         context_mask: Bool[Tensor, "b l"] | None,
     ) -> Float[Tensor, "b c2 h2 w2"]:
+        """Pass a feature map through this step."""
         x = self.block(x, embedding)
         if self.attention is not None:
             x = self.attention(x, context, context_mask)
@@ -243,10 +244,7 @@ class UNet(nn.Module):
         h = self.stem(rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch))
         skips = [h]
         for step in self.down:
-            if isinstance(step, Level):
-                h = step(h, embedding, context, context_mask)
-            else:
-                h = step(h, embedding)
+            h = step(h, embedding, context, context_mask) if isinstance(step, Level) else step(h, embedding)
             skips.append(h)
         h = self.middle_in(h, embedding)
         if self.middle_attention is not None:

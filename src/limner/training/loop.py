@@ -1,12 +1,13 @@
 """The loop: draw a batch, ask the objective, step the optimizer, move the average, and keep notes."""
 
 import math
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,7 +26,7 @@ from limner.objective import Batch, Loss, Objective
 from limner.training.ema import Ema
 from limner.training.memory import keep_freed_memory
 from limner.training.report import History, in_words, progress_bar, verdict
-from limner.training.state import load_state, save_state
+from limner.training.state import load_state, save_state, whole_weights
 
 TRIAL_STEPS = 3
 PRECISION = "precision.txt"
@@ -89,9 +90,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
-    )
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def train(
@@ -117,10 +116,13 @@ def train(
     console = console or Console(stderr=True)
     states = out / "states"
     if not resume and (out / "log.jsonl").exists():
-        raise LimnerError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+        raise LimnerError(
+            f"{out} already holds a run: add --resume to go on with it, or choose another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(
         cpu=device == "cpu",
+        mixed_precision="no",  # `precision` alone decides, whatever the launcher's own settings are
         log_with="tensorboard",
         project_dir=out,
     )
@@ -134,12 +136,14 @@ def train(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     set_seed(config.seed)
-    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    model = model.to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, config)
     inner, (model, optimizer) = model, accelerator.prepare(model, optimizer)
     ema = Ema(inner, decay=config.ema)
     start = load_state(states, model=inner, ema=ema, optimizer=optimizer.optimizer) if resume else 0
     history = History(out / "log.jsonl")
+    if resume and accelerator.is_main_process:
+        history.rewind(start, clip_norm=config.clip_norm)
 
     def loss_at(step: int, batch: Batch, precision: str) -> Loss:
         torch.manual_seed(mix(config.seed, step, process))  # dropout's stream
@@ -150,7 +154,9 @@ def train(
     lead = accelerator.is_main_process
     if start < config.steps and lead:
         parameters = sum(p.numel() for p in inner.parameters())
-        console.print(f"[bold]{name}[/bold]: {parameters:,} parameters, batch {config.batch}, {processes} process(es)")
+        console.print(
+            f"[bold]{name}[/bold]: {parameters:,} parameters, batch {config.batch}, {processes} process(es)"
+        )
     precision = known_precision(config, accelerator.device, processes, out)
     if start < config.steps and processes == 1:
         batch = batches(start, rows)
@@ -163,14 +169,18 @@ def train(
         took = seconds[precision]
         left = took * (config.steps - start)
         console.print(
-            f"{took:.2f} s a step in {precision}, {config.batch / took:.0f} pictures/s: about {in_words(left)} "
-            f"for {config.steps - start:,} steps; memory so far {_peak_gigabytes():.1f} GB"
+            f"{took:.2f} s a step in {precision}, {config.batch / took:.0f} pictures/s: "
+            f"about {in_words(left)} for {config.steps - start:,} steps; "
+            f"memory so far {_peak_gigabytes():.1f} GB"
         )
     precision = precision or "fp32"
     if lead:
-        (out / PRECISION).write_text(precision)
+        partial = out / (PRECISION + ".partial")
+        partial.write_text(precision)
+        os.replace(partial, out / PRECISION)
 
-    with ThreadPoolExecutor(1) as ahead, progress_bar(disable=not lead or not console.is_terminal) as bar:
+    show = lead and console.is_terminal
+    with ThreadPoolExecutor(1) as ahead, progress_bar(console, disable=not show) as bar:
         task = bar.add_task(name, total=config.steps, completed=start, speed="", loss="")
         coming: Future[Batch] | None = None
         for step in range(start, config.steps):
@@ -190,8 +200,8 @@ def train(
             values |= {key: float(averaged(value)) for key, value in loss.report.items()}
             if not math.isfinite(values["loss"]):
                 raise LimnerError(
-                    f"the loss became {values['loss']} at step {step}: resume from the last state in {states} "
-                    "with a lower learning rate"
+                    f"the loss became {values['loss']} at step {step}: "
+                    f"resume from the last state in {states} with a lower learning rate"
                 )
             speed = config.batch / (time.perf_counter() - began)
             if lead:
@@ -201,9 +211,7 @@ def train(
                     baseline=loss.baseline,
                     clipped=values["gradient"] > config.clip_norm,
                 )
-                bar.update(
-                    task, advance=1, speed=f"{speed:.0f} pictures/s", loss=f"{history.recent():.4f}"
-                )
+                bar.update(task, advance=1, speed=f"{speed:.0f} pictures/s", loss=f"{history.recent():.4f}")
             if step % 10 == 0:
                 accelerator.log(values | {"learning_rate": learning_rate(config, step)}, step=step)
             done = step + 1
@@ -213,10 +221,13 @@ def train(
                 _sample(sampler, inner, ema, out / "samples" / f"{done:08d}.png")
             if lead and done % max(1, config.steps // 5) == 0:
                 console.print(f"{name} at step {done:,}: {verdict(history)}")
-    if lead:
-        with ema.applied(inner):
-            checkpoint.save(out / "model", inner.state_dict(), model_config)
-    accelerator.end_training()
+    with ema.applied(inner):
+        weights = whole_weights(inner)
+        if lead:
+            checkpoint.save(out / "model", weights, model_config)
+    # Not `end_training`, which would part the processes for good: the line's next model trains right after.
+    for tracker in accelerator.trackers:
+        tracker.finish()
     return history
 
 
@@ -224,21 +235,22 @@ def moved(batch: D, device: torch.device) -> D:
     """A batch (tensor, or dataclass or named tuple of such) on another device."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)  # type: ignore[return-value]
-    if is_dataclass(batch):
-        return type(batch)(**{f.name: moved(getattr(batch, f.name), device) for f in fields(batch)})  # type: ignore[return-value]
+    if is_dataclass(batch) and not isinstance(batch, type):
+        return replace(batch, **{f.name: moved(getattr(batch, f.name), device) for f in fields(batch)})
     if isinstance(batch, tuple):
         return type(batch)(*[moved(part, device) for part in batch])
     return batch
 
 
 def _trial(step: Callable[[], None], model: nn.Module) -> float:
-    """Seconds of a step, the first (which allocates) not counted; gradients and buffers are left as found."""
+    """Seconds of a step, the first (which allocates) not counted; it leaves no trace in model or streams."""
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     times = []
-    for _ in range(TRIAL_STEPS):
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
+    with torch.random.fork_rng():
+        for _ in range(TRIAL_STEPS):
+            began = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - began)
     model.zero_grad(set_to_none=True)
     for name, value in model.named_buffers():
         value.copy_(buffers[name])

@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +19,7 @@ from rich.progress import (
 )
 
 
-def progress_bar(*, disable: bool) -> Progress:
+def progress_bar(console: Console, *, disable: bool) -> Progress:
     """The bar of a run: name, steps, pictures a second, loss, time gone and time left."""
     return Progress(
         TextColumn("{task.description}"),
@@ -27,6 +29,7 @@ def progress_bar(*, disable: bool) -> Progress:
         TextColumn("loss {task.fields[loss]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        console=console,
         disable=disable,
     )
 
@@ -48,6 +51,26 @@ class History:
     losses: list[float] = field(default_factory=list)
     clipped: list[bool] = field(default_factory=list)
     baseline: float = math.nan
+
+    def rewind(self, step: int, *, clip_norm: float) -> None:
+        """Go back to how things stood before `step`, in memory and in the file.
+
+        A killed run has written lines, the last perhaps half, about steps that are now taken again.
+        """
+        self.losses, self.clipped, kept = [], [], []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if row["step"] >= step:
+                break
+            kept.append(line + "\n")
+            self.losses.append(row["loss"])
+            self.clipped.append(row["gradient"] > clip_norm)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        os.replace(partial, self.path)
 
     def add(self, step: int, values: Mapping[str, float], *, baseline: float, clipped: bool) -> None:
         """Remember one step, and write it as a line of JSON."""

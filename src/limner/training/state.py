@@ -1,12 +1,13 @@
 """What a run must remember to go on as if it had never stopped, written so that a kill cannot break it."""
 
 import os
+import pickle
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -25,6 +26,13 @@ NAME = re.compile(r"step_(\d{8})\.pt")
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
+def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights, on the first process; all processes must call this."""
+    # Cloned, for what is neither sharded nor on a GPU comes as it is, and would change under our hands.
+    found = get_model_state_dict(model, options=WHOLE)
+    return {name: value.clone() for name, value in found.items() if isinstance(value, Tensor)}
+
+
 def save_state(
     folder: Path, *, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
 ) -> None:
@@ -32,10 +40,10 @@ def save_state(
 
     The random streams need no saving: they are functions of (seed, step). All processes must call this.
     """
-    weights = get_model_state_dict(model, options=WHOLE)
+    weights = whole_weights(model)
     moments = get_optimizer_state_dict(model, optimizer, options=WHOLE)
     with ema.applied(model):
-        averaged = get_model_state_dict(model, options=WHOLE)
+        averaged = whole_weights(model)
     if rank() != 0:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,10 +82,10 @@ def load_state(folder: Path, *, model: nn.Module, ema: Ema, optimizer: torch.opt
         set_optimizer_state_dict(
             model, optimizer, content["optimizer"], options=StateDictOptions(full_state_dict=True)
         )
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        step: int = content["step"]
+    except (OSError, EOFError, pickle.UnpicklingError, RuntimeError, KeyError, ValueError) as error:
         raise LimnerError(
             f"{found[-1]} does not belong to this model or is damaged ({error}); "
             "remove it to go on from the one before, or start anew without --resume"
         ) from error
-    step: int = content["step"]
     return step
