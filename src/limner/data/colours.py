@@ -37,14 +37,14 @@ LANDMARKS: dict[str, str] = {
     "teal": "009688 26a69a 00897b 4db6ac 80cbc4 00796b 008080 0097a7 40d8d8 c8f4ea 18b8a8",
     "blue": "2196f3 1565c0 0d47a1 55acee 3b88c3 226699 bbdefb 0074ba 26c9fc 81d4fa 4fc3f7 bdddf4 "
     "0000ff 3f51b5 1a237e 5c6bc0 00a6ed 8fcaf9 0fc8e8 4cc8ea 58b8d8 8ac6da 70b4c8 4a8698 "
-    "98c8d8 c0f4f8 d6e6f8 206080",
+    "98c8d8 c0f4f8 d6e6f8 206080 28e8f8 58e8f8",
     "purple": "9c27b0 673ab7 aa8ed6 744eaa 7b1fa2 b39ddb 9266cc 8d65c5 4a148c ce93d8 800080 d1c4e9 "
     "e6dcf8 5a3a6a 483468 482858 6a5898 7a6098",
     "pink": "f48fb1 ff80ab e91e63 ea596e f4abba ff8ba7 ffa7c0 f8bbd0 ff6dc6 f70a8d fcc8dc ec407a "
     "e6b0c8 fbe0f4 e89888 d88890 d89898",
     "brown": "795548 6d4c41 4e342e 8d6e63 a0522d 915a3c 662113 c1694f a56953 6d4534 b55e19 8c5a2b "
     "3e2723 bf6952 a8862a c88464",
-    "beige": "f5deb3 ffe0b2 ffdcb4 f7dece e0c9a6 d2b48c ffcaa8 efe6d4 e2c6a7 d5ab88 fadcbc",
+    "beige": "f5deb3 ffe0b2 ffdcb4 f7dece e0c9a6 d2b48c ffcaa8 efe6d4 e2c6a7 d5ab88 fadcbc d89a7c d0a088",
     "black": "000000 212121 292f33 31373d 1c1c1c 0a0a14 201430",
     "grey": "9e9e9e 757575 616161 bdbdbd 546e7a 66757f 99aab5 ccd6dd b0bec5 d3d3d3 455a64 cfd8dc "
     "90a4ae 4a4a4a 78909c c8c8d4 d6ccd8 9a98a8 5a5868",

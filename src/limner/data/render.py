@@ -65,7 +65,7 @@ def _from_bitmap(content: bytes, size: int) -> Image.Image:
     side = max(picture.size)
     square = Image.new("RGBA", (side, side))
     square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    box = _aim(square, Box(left=0, top=0, side=side))
+    box = _aim(square, Box(left=0.0, top=0.0, side=float(side)))
     # Room for a window that reaches over the edge; colours are weighed by alpha while they are mixed.
     pad = math.ceil(max(0.0, -box.left, -box.top, box.left + box.side - side, box.top + box.side - side))
     roomy = Image.new("RGBA", (side + 2 * pad, side + 2 * pad))
@@ -122,7 +122,7 @@ def _window(svg: str, window: Box) -> str:
     """The same drawing seen through `window`."""
     root = _ROOT.search(svg)
     assert root is not None
-    return _seat(_attributes(root.group()), window, PROBE, (0, 0)) + svg[root.end() :]
+    return _seat(_attributes(root.group()), window, float(PROBE), (0.0, 0.0)) + svg[root.end() :]
 
 
 def _clipped(svg: str, whole: Box, window: Box) -> str:
@@ -130,7 +130,7 @@ def _clipped(svg: str, whole: Box, window: Box) -> str:
     root = _ROOT.search(svg)
     assert root is not None
     inner = _seat(_attributes(root.group()), whole, whole.side, (whole.left, whole.top))
-    return _seat({}, window, PROBE, (0, 0)) + inner + svg[root.end() :] + "</svg>"
+    return _seat({}, window, float(PROBE), (0.0, 0.0)) + inner + svg[root.end() :] + "</svg>"
 
 
 def _resvg(svg: str, size: int) -> Image.Image:
@@ -162,6 +162,8 @@ def save(picture: Image.Image, path: Path, package: str) -> None:
 def reopen(path: Path, size: int, package: str) -> Image.Image | None:
     """The picture at `path` if it is whole, of this size and painted by this recipe; else None."""
     try:
+        with Image.open(path) as opened:
+            opened.verify()
         with Image.open(path) as opened:
             opened.load()
             fits = opened.size == (size, size) and opened.mode == "RGBA"

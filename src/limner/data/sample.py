@@ -94,7 +94,9 @@ def _write(source: Path, out: Path, styles: Sequence[str]) -> None:
 def _shrunk(file: Path) -> bytes:
     """The picture at 64 pixels as an RGBA PNG."""
     with Image.open(file) as opened:
-        picture = opened.convert("RGBa").resize((SIDE, SIDE), Image.Resampling.BOX).convert("RGBA")
+        picture = opened.convert("RGBA")
+    if picture.size != (SIDE, SIDE):
+        picture = picture.convert("RGBa").resize((SIDE, SIDE), Image.Resampling.BOX).convert("RGBA")
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
     return stream.getvalue()

@@ -1,0 +1,94 @@
+"""A report on a folder: it counts right, finds what is there twice, and draws what it saw."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance
+from rich.console import Console
+
+from limner.data.check import check
+from limner.data.sample import sample_dir
+from limner.errors import LimnerError
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A cat twice, a dimmed one, a dog, a broken file and one without a caption."""
+    source = tmp_path / "own"
+    source.mkdir()
+    scene = Image.effect_mandelbrot((90, 60), (-2.2, -1.2, 1.0, 1.2), 60).convert("RGB")
+    scene.save(source / "cat.png")
+    scene.save(source / "cat_again.png")
+    ImageEnhance.Brightness(scene).enhance(0.99).save(source / "cat_dimmed.png")
+    dog = Image.new("RGB", (40, 40), "white")
+    ImageDraw.Draw(dog).polygon([(3, 30), (20, 2), (38, 36)], fill="brown")
+    dog.save(source / "dog.png")
+    (source / "broken.png").write_text("no")
+    dog.rotate(90).save(source / "silent.png")
+    rows = [{"file": f"{n}.png", "captions": [f"a {n}", f"a {n} on a mat"]} for n in ("cat", "dog", "broken")]
+    rows += [{"file": f"cat_{n}.png", "caption": "the cat"} for n in ("again", "dimmed")]
+    (source / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return source
+
+
+def test_counts(folder) -> None:
+    report = check(folder)
+    assert (report.pictures, report.captions) == (4, 6)
+    assert report.sizes == {"90x60": 3, "40x40": 1}
+    assert report.words == (2, 2.0, 5)
+    assert report.vocabulary == len({"a", "cat", "dog", "on", "mat", "the"})
+    assert {problem.path.name for problem in report.problems} == {"broken.png", "silent.png"}
+    assert not report.ok
+    assert report.sheet is None
+    assert report.splits == {}
+
+
+def test_duplicates_exact_and_near(folder) -> None:
+    report = check(folder)
+    assert [{path.name for path in group} for group in report.exact] == [{"cat.png", "cat_again.png"}]
+    assert [{path.name for path in group} for group in report.near] == [
+        {"cat.png", "cat_again.png", "cat_dimmed.png"}
+    ]
+
+
+def test_the_contact_sheet_shows_the_pictures(folder, tmp_path) -> None:
+    out = tmp_path / "sheet.png"
+    assert check(folder, out).sheet == out
+    with Image.open(out) as sheet:
+        assert sheet.format == "PNG"
+        colours = sheet.convert("RGB").getcolors(1 << 20)
+    assert any(colour == (165, 42, 42) and count > 1000 for count, colour in colours)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_unwritable_sheet_is_one_line(folder, tmp_path) -> None:
+    with pytest.raises(LimnerError, match="contact sheet"):
+        check(folder, tmp_path / "nowhere" / "sheet.png")
+
+
+def test_the_report_names_paths(folder) -> None:
+    stream = io.StringIO()
+    check(folder).print(Console(file=stream, width=200))
+    said = stream.getvalue()
+    for words in (
+        "broken.png: it cannot be opened",
+        "silent.png: it has no caption",
+        "cat.png, cat_again.png",
+    ):
+        assert words in said
+    assert "4" in said
+
+
+def test_the_shipped_sample_is_clean() -> None:
+    report = check(sample_dir())
+    assert report.ok
+    assert not report.exact
+    assert report.sizes == {"64x64": report.pictures}
+    assert report.splits["train"] > 300
+
+
+def test_no_folder() -> None:
+    with pytest.raises(LimnerError, match="there is no folder"):
+        check(Path("nowhere at all"))
