@@ -117,7 +117,8 @@ def decoder_objective(
 ) -> Objective[PicturesAndCaptions]:
     """Diffusion loss of pictures given z_i and caption, dropped independently (10 % and 50 % in the paper).
 
-    `max_weight`: for x₀-prediction, weigh each row by min(signal-to-noise ratio, this); None weighs evenly.
+    `max_weight`: for x₀-prediction, weigh each row by min(1/(1 − ᾱ), this); None weighs evenly. Near 1 where all
+    is noise, so that the layout is learned too; the signal-to-noise ratio would be near 0 there.
     """
 
     def objective(model: nn.Module, batch: PicturesAndCaptions, draws: Draws) -> Loss:
@@ -179,7 +180,7 @@ def diffusion_loss(
     if max_weight is not None:
         if spec.prediction != "x0":
             raise ValueError(f"max_weight: weighs x0 predictions, not {spec.prediction!r}; use None")
-        weight = (n.alpha_bar / (1 - n.alpha_bar)).clamp(max=max_weight)
+        weight = (1 / (1 - n.alpha_bar)).clamp(max=max_weight)
     total = (weight * error).mean()
     if fraction is not None:
         x0_hat = to_x0(spec.prediction, output.float(), n.x_t, n.alpha_bar)

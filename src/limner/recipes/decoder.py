@@ -115,7 +115,7 @@ def small() -> DecoderRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=3200,
+        steps=2900,
         batch=32,
         learning_rate=1e-3,
         warmup=100,

@@ -80,7 +80,7 @@ def small() -> PriorRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=1000,
+        steps=800,
         batch=128,
         learning_rate=1e-3,
         warmup=100,

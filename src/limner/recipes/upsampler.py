@@ -93,7 +93,7 @@ def small() -> UpsamplerRecipe:
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
     training = TrainConfig(
-        steps=1000,
+        steps=800,
         batch=32,
         learning_rate=1e-3,
         warmup=100,
