@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -186,7 +187,7 @@ def _fetch(package: Package, cache: Path) -> None:
         raise LimnerError(f"cannot write the cache folder {cache}: {error.strerror}") from error
     with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as scratch:
         # Run from the scratch folder, so that no project's own npm settings or files take part.
-        command = ["npm", "pack", package.spec, "--silent"]
+        command = ["npm", "pack", package.spec, "--loglevel=error"]
         try:
             done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=NPM_TIMEOUT)
         except subprocess.TimeoutExpired as error:
@@ -195,8 +196,9 @@ def _fetch(package: Package, cache: Path) -> None:
             ) from error
         arrived = Path(scratch) / package.tarball
         if done.returncode != 0 or not arrived.is_file():
-            said = " ".join(done.stderr.split())[-200:]
-            raise LimnerError(f"npm could not fetch {package.spec} ({said or 'no reason given'}): {remedy}")
+            code = re.search(r"npm (?:error|ERR!) code (\w+)", done.stderr)
+            reason = code.group(1) if code else "no reason given"
+            raise LimnerError(f"npm could not fetch {package.spec} ({reason}): {remedy}")
         if integrity(arrived) != package.integrity:
             raise LimnerError(
                 f"{package.spec} arrived with another SHA-512 than the pinned one; it was thrown away"
