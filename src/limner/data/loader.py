@@ -73,7 +73,7 @@ class Gallery:
         return int(self.pixels.shape[1])
 
     def ground(self, picture: int, number: int) -> str:
-        """The name of ground `number` under a picture: 0 is white, the others are this picture's own choice."""
+        """The name of ground `number` under a picture: 0 is white, the others are its own choice."""
         if number == 0 or self.opaque[picture]:
             return "white"
         choose = random.Random(mix(self.records[picture].captions[0], str(self.records[picture].file.name)))
@@ -180,8 +180,8 @@ def _pixels(folder: Path, records: Sequence[Record], size: int) -> NDArray[np.ui
         kept.flush()
         del kept
         os.replace(partial, path)
-    pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    return pixels
+    whole: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return whole
 
 
 def _decode(path: Path, size: int) -> NDArray[np.uint8]:

@@ -98,7 +98,15 @@ def plural(name: str) -> str:
         return name if name.endswith(("s", "fish", "sheep", "deer")) else name + "es"
     if name.endswith("y") and name[-2] not in "aeiou":
         return name[:-1] + "ies"
-    for ending, many in (("mouse", "mice"), ("tooth", "teeth"), ("foot", "feet"), ("goose", "geese"), ("leaf", "leaves"), ("knife", "knives"), ("wolf", "wolves")):
+    for ending, many in (
+        ("mouse", "mice"),
+        ("tooth", "teeth"),
+        ("foot", "feet"),
+        ("goose", "geese"),
+        ("leaf", "leaves"),
+        ("knife", "knives"),
+        ("wolf", "wolves"),
+    ):
         if name.endswith(ending):
             return name[: -len(ending)] + many
     return name + "s"
@@ -127,7 +135,7 @@ def painted(rgba: NDArray[np.uint8], colour: str) -> NDArray[np.uint8] | None:
 def compose(
     pool: Sequence[Sprite], *, seed: int, number: int, size: int, test: bool = False
 ) -> tuple[Image.Image, Scene]:
-    """Scene `number`: an RGBA picture of size × size pixels, transparent where nothing stands, and its layout.
+    """Scene `number`: an RGBA picture of size × size pixels, transparent around the sprites, and its layout.
 
     `test` asks for held-out combinations only; otherwise there are none of them.
     """
@@ -141,7 +149,9 @@ def compose(
         if scene.held_out != test:
             continue
         return _draw(scene, files, size), scene
-    raise LimnerError(f"no {'held-out ' if test else ''}scene found in {ATTEMPTS} attempts: give more sprites")
+    raise LimnerError(
+        f"no {'held-out ' if test else ''}scene found in {ATTEMPTS} attempts: give more sprites"
+    )
 
 
 Drawn = tuple[Scene, list[Path]]
@@ -169,7 +179,14 @@ def _count(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
     count = choose.choice(list(COUNTS))
     cells = choose.sample([(0.03, 0.03), (0.52, 0.03), (0.03, 0.52), (0.52, 0.52)], count)
     items = tuple(
-        Item(sprite.name, sprite.style, None, x + choose.uniform(-0.02, 0.02), y + choose.uniform(-0.02, 0.02), 0.45)
+        Item(
+            sprite.name,
+            sprite.style,
+            None,
+            x + choose.uniform(-0.02, 0.02),
+            y + choose.uniform(-0.02, 0.02),
+            0.45,
+        )
         for x, y in cells
     )
     noun = f"{COUNTS[count]} {plural(sprite.name)}"
@@ -283,9 +300,16 @@ def _make(job: _Job, number: int) -> dict[str, object]:
 
 
 def write(
-    folder: Path, out: Path, *, count: int, size: int, seed: int = 0, tests: int = 500, workers: int | None = None
+    folder: Path,
+    out: Path,
+    *,
+    count: int,
+    size: int,
+    seed: int = 0,
+    tests: int = 500,
+    workers: int | None = None,
 ) -> Path:
-    """Draw `count` scenes for training and `tests` held-out ones from the sprites in `folder`, as a data folder.
+    """Draw `count` scenes for training and `tests` held-out ones from the sprites in `folder`.
 
     `captions.jsonl` is written last: a folder without it is an unfinished one, and running again finishes it.
     """

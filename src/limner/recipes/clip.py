@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -85,7 +84,7 @@ def small() -> ClipRecipe:
 
 
 def paper() -> ClipRecipe:
-    """The CLIP under DALL-E 2: ViT-H/16 at 256 pixels, 986,339,841 parameters (Ramesh et al. 2022, appendix C)."""
+    """The CLIP under DALL-E 2, ViT-H/16: 986,339,841 parameters (Ramesh et al. 2022, appendix C)."""
     training = TrainConfig(
         steps=400_000,
         batch=32_768,
@@ -119,6 +118,7 @@ class CaptionedBatches:
     seed: int
 
     def __call__(self, step: int, rows: range) -> CaptionedPictures:
+        """These rows of the batch at `step`."""
         drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
         pictures = self.gallery.composited(drawn.pictures, drawn.grounds)
         return CaptionedPictures(pictures, trimmed(self.tokenizer(drawn.captions, self.context)))

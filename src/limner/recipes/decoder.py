@@ -165,6 +165,7 @@ class PictureBatches:
     seed: int
 
     def __call__(self, step: int, rows: range) -> PicturesAndCaptions:
+        """These rows of the batch at `step`."""
         drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
         return PicturesAndCaptions(
             self.gallery.composited(drawn.pictures, drawn.grounds),
@@ -247,7 +248,9 @@ def reconstructions(batches: PictureBatches, read: Reader) -> Sampler:
             )
 
         levels = spec.levels()
-        denoise = clipped(denoiser(network, levels, spec.prediction, learned_variance=spec.learned_variance), 1.0)
+        denoise = clipped(
+            denoiser(network, levels, spec.prediction, learned_variance=spec.learned_variance), 1.0
+        )
         noise = Draws.for_step(0, 0, range(SAMPLES), device=device).normal(*pictures.shape[1:])
         painted = last(dpm_solver_pp_2m(denoise, noise, levels.log_snr_spaced(SAMPLE_STEPS)))
         return grid(torch.cat([pictures, painted.cpu()]), columns=SAMPLES // 2)

@@ -128,6 +128,7 @@ class EmbeddingBatches:
     seed: int
 
     def __call__(self, step: int, rows: range) -> EmbeddingsAndCaptions:
+        """These rows of the batch at `step`."""
         drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
         z = torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds])
         return EmbeddingsAndCaptions(z, self.tokenizer(drawn.captions, self.context))

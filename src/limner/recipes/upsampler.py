@@ -32,7 +32,7 @@ SAMPLE_STEPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class UpsamplerRecipe:
-    """`crop`: share of the side that training sees, ¼ in the paper. `blur`: σ of the corruption, 0.6 there."""
+    """`crop`: share of the side that training sees, ¼ in the paper; `blur`: σ of the corruption, 0.6."""
 
     model: UpsamplerConfig
     train: TrainConfig
@@ -128,9 +128,7 @@ def paper() -> UpsamplerRecipe:
         save_every=1000,
         sample_every=1000,
     )
-    return UpsamplerRecipe(
-        model=networks.paper_256(), train=training, crop=0.25, blur=0.6, max_weight=None
-    )
+    return UpsamplerRecipe(model=networks.paper_256(), train=training, crop=0.25, blur=0.6, max_weight=None)
 
 
 @dataclass(frozen=True)
@@ -142,6 +140,7 @@ class CropBatches:
     seed: int
 
     def __call__(self, step: int, rows: range) -> Pictures:
+        """The crops of these rows of the batch at `step`."""
         drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
         whole = self.gallery.composited(drawn.pictures, drawn.grounds)
         crops = []
