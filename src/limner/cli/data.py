@@ -1,0 +1,100 @@
+"""`limner data`: fetch real pictures, compose scenes from them, look a folder over before training on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+from limner.cli.places import try_writing
+
+HELP = """Fetch pictures, compose scenes, check a folder of yours.
+  limner data fetch emoji --out data/emoji
+  limner data scenes --sprites emoji --count 9000 --out scenes
+  limner data check my/pictures --sheet look.png"""
+FETCH_HELP = """Fetch emoji under permissive licences, captioned, through npm.
+  limner data fetch emoji --out data/emoji
+  limner data fetch judge --out data/judge --pixels 256"""
+SCENES_HELP = """Compose scenes of one to four drawings; captions say what is where.
+  limner data scenes --sprites emoji --count 9000 --out scenes"""
+CHECK_HELP = """Say what is in a folder, what is broken and what is there twice.
+  limner data check my/pictures --sheet look.png"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """The options of `limner data fetch`."""
+
+    sets: Positional[Literal["emoji", "judge"]]
+    """emoji: the sets to train on. judge: sets kept apart, to judge what was painted."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """The data folder to make; a run that was stopped goes on where it stood."""
+    pixels: Annotated[int, arg(metavar="N")] = 256
+    """Pixels a side."""
+
+    def run(self) -> None:
+        """Fetch, and print the folder."""
+        try_writing(self.out)
+        from limner.data.emoji import GENERATOR_SETS, JUDGE_SETS, fetch
+
+        sets = {"emoji": GENERATOR_SETS, "judge": JUDGE_SETS}
+        print(fetch(self.out, sets=sets[self.sets], size=self.pixels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenes:
+    """The options of `limner data scenes`."""
+
+    sprites: Annotated[Path, arg(metavar="DIR")]
+    """The folder whose drawings are composed, such as the one that `limner data fetch emoji` makes."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """The data folder to make."""
+    count: Annotated[int, arg(metavar="N")]
+    """Scenes to compose for training; held-out ones come beside them."""
+    pixels: Annotated[int, arg(metavar="N")] = 64
+    """Pixels a side."""
+    seed: int = 0
+    """The same seed, the same scenes."""
+
+    def run(self) -> None:
+        """Compose, and print the folder."""
+        for name, given in (("count", self.count), ("pixels", self.pixels)):
+            if given < 1:
+                raise ValueError(f"{name} is {given}: give a whole number from 1")
+        try_writing(self.out)
+        from limner.data.scenes import write
+
+        print(write(self.sprites, self.out, count=self.count, size=self.pixels, seed=self.seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The options of `limner data check`."""
+
+    folder: Annotated[Positional[Path], arg(metavar="DIR")]
+    """Pictures with captions.jsonl, captions.csv or a .txt beside each."""
+    sheet: Annotated[Path | None, arg(metavar="PNG", help_behavior_hint="")] = None
+    """Where to draw a contact sheet."""
+
+    def run(self) -> None:
+        """Look the folder over, and say what was found."""
+        if self.sheet is not None:
+            try_writing(self.sheet.parent)
+        from limner.data.check import check
+
+        check(self.folder, self.sheet).print()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The sub-commands of `limner data`."""
+
+    task: (
+        Annotated[Fetch, subcommand("fetch", description=FETCH_HELP)]
+        | Annotated[Scenes, subcommand("scenes", description=SCENES_HELP)]
+        | Annotated[Check, subcommand("check", description=CHECK_HELP)]
+    )
+
+    def run(self) -> None:
+        """Do what was asked for."""
+        self.task.run()

@@ -1,0 +1,359 @@
+"""DALL-E 2, also called unCLIP: words → a place in CLIP's space → a small picture → a large one.
+
+Ramesh et al. 2022, "Hierarchical Text-Conditional Image Generation with CLIP Latents", figure 2. The methods
+of `Dalle2` are that figure from left to right, `understand`, `imagine`, `draw`, `enlarge`, and `paint` is the
+whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from limner import __version__, checkpoint
+from limner.clip import Clip, ClipConfig, unit
+from limner.dalle2.decoder import ClipTextConfig, ClipTokens, Decoder, DecoderConfig
+from limner.dalle2.objective import clip_reader
+from limner.dalle2.prior_diffusion import Prior, PriorConfig
+from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.draws import Draws, mix
+from limner.errors import LimnerError
+from limner.pipelines.devices import device_named
+from limner.pipelines.progress import Clock, Tick
+from limner.pipelines.sampling import sample, sides
+from limner.pipelines.settings import Commission, PaintSettings, checked_size, commissions
+from limner.pipelines.stages import Drawn, Enlarged, Imagined, Stage, Understood, eight_bit
+from limner.text import ClipTokenizer
+
+PARTS = ("clip", "prior", "decoder", "upsampler")
+# How many pictures are in work at once, so that memory stays bounded whatever is asked for. An enlarged
+# picture takes sixteen times as much as a drawn one.
+DRAWN_AT_ONCE = 16
+ENLARGED_AT_ONCE = 4
+
+Precision = Literal["fp32", "bf16"]
+M = TypeVar("M", bound=nn.Module)
+
+
+def _silently(_: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dalle2:
+    """The four networks, the tokenizer, the `digest` of all weights, and the arithmetic of the two U-Nets."""
+
+    clip: Clip
+    prior: Prior
+    decoder: Decoder
+    upsampler: Upsampler
+    tokenizer: ClipTokenizer
+    digest: str
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        """Refuse parts that were not trained for one another."""
+        clip, prior, decoder = self.clip.config, self.prior.config, self.decoder.config
+        if not isinstance(decoder.text, ClipTextConfig):
+            raise LimnerError("this decoder reads captions by itself: give one that reads them through CLIP")
+        for name, given, wanted in (
+            ("prior's embedding", prior.embedding, clip.embedding),
+            ("prior's text_width", prior.text_width, clip.text.width),
+            ("prior's context", prior.context, clip.text.context),
+            ("decoder's embedding", decoder.embedding, clip.embedding),
+            ("decoder's text.width", decoder.text.width, clip.text.width),
+            ("decoder's text.embedding", decoder.text.embedding, clip.embedding),
+            ("upsampler's low", self.upsampler.config.low, decoder.resolution),
+        ):
+            if given != wanted:
+                raise LimnerError(
+                    f"these parts do not belong together: the {name} is {given} where {wanted} is needed; "
+                    "take all four from one training"
+                )
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32") -> "Dalle2":
+        """Read `folder`/{clip, prior, decoder, upsampler}, each a checkpoint folder, as float32.
+
+        `precision` "bf16" lets the U-Nets multiply in bfloat16. Raises ValueError for a device that is not
+        there, LimnerError, naming the file, for weights that are missing, damaged or of different families.
+        """
+        place = device_named(device)
+        if not folder.is_dir():
+            raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
+        clip = _loaded(folder / "clip", ClipConfig, Clip, place)
+        return cls(
+            clip=clip,
+            prior=_loaded(folder / "prior", PriorConfig, Prior, place),
+            decoder=_loaded(folder / "decoder", DecoderConfig, Decoder, place),
+            upsampler=_loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place),
+            tokenizer=ClipTokenizer(clip.config.text.vocabulary),
+            digest=digest(folder),
+            precision=precision,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.clip.log_scale.device
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Pixels a side of what is drawn and of what is enlarged: 64 and 256 in the paper."""
+        return self.decoder.config.resolution, self.upsampler.config.high
+
+    @overload
+    def paint(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        count: int = ...,
+        size: int | None = ...,
+        seed: int = ...,
+        settings: PaintSettings | None = ...,
+        stages: Literal[False] = ...,
+        on_tick: Callable[[Tick], None] | None = ...,
+    ) -> list[Image.Image]: ...
+
+    @overload
+    def paint(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        count: int = ...,
+        size: int | None = ...,
+        seed: int = ...,
+        settings: PaintSettings | None = ...,
+        stages: Literal[True],
+        on_tick: Callable[[Tick], None] | None = ...,
+    ) -> Iterator[Stage]: ...
+
+    def paint(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        count: int = 1,
+        size: int | None = None,
+        seed: int = 0,
+        settings: PaintSettings | None = None,
+        stages: bool = False,
+        on_tick: Callable[[Tick], None] | None = None,
+    ) -> list[Image.Image] | Iterator[Stage]:
+        """Paint `count` pictures of each prompt, prompt by prompt, in order; `size` is one of `sizes`.
+
+        Picture k is what picture 0 of the seed `seed` + k would be: neighbours change no more than the last
+        bit of a sum. With `stages`, yields Understood, Imagined, Drawn and (at the larger size) Enlarged
+        instead, for up to 16 pictures and then for the next. `on_tick` hears of every step.
+        Raises ValueError, before any work is done, for what cannot be painted.
+        """
+        chosen = settings or PaintSettings()
+        side = self.sizes[1] if size is None else size
+        checked_size(side, self.sizes)
+        wanted = commissions(prompts, count=count, seed=seed)
+        self._check_steps(chosen)
+        passed = self._stages(wanted, side, chosen, on_tick)
+        if stages:
+            return passed
+        last = Drawn if side == self.sizes[0] else Enlarged
+        return [image for stage in passed if isinstance(stage, last) for image in stage.images()]
+
+    def metadata(self, commission: Commission, *, size: int, settings: PaintSettings) -> dict[str, str]:
+        """What a picture's file says about how it was painted."""
+        return {
+            "prompt": commission.prompt,
+            "seed": str(commission.seed),
+            "model": "dalle2",
+            "weights": self.digest,
+            "settings": json.dumps({"size": size, "precision": self.precision, **settings.described()}),
+            "limner": __version__,
+        }
+
+    @torch.inference_mode()
+    def understand(self, wanted: Sequence[Commission]) -> Understood:
+        """Words → ids → what CLIP's text tower makes of them: its tokens, and z_t."""
+        context = self.clip.config.text.context
+        prompts = list(dict.fromkeys(commission.prompt for commission in wanted))
+        ids = torch.cat([self.tokenizer(prompts, context), self.tokenizer([""], context)]).to(self.device)
+        read = clip_reader(self.clip)(ids)
+        rows = torch.tensor([prompts.index(commission.prompt) for commission in wanted], device=self.device)
+        return Understood(
+            commissions=tuple(wanted),
+            ids=ids[rows],
+            caption=_rows(read, rows),
+            empty=_rows(read, torch.full_like(rows, len(prompts))),
+        )
+
+    @torch.inference_mode()
+    def imagine(
+        self,
+        understood: Understood,
+        settings: PaintSettings,
+        *,
+        advance: Callable[[int], None] = _silently,
+    ) -> Imagined:
+        """Prior: words → candidates for z_i, of which the one nearest to z_t is kept; section 2.2."""
+        prior, wanted, each = self.prior, understood.commissions, settings.prior_candidates
+        draws = Draws([mix(c.seed, "prior", i) for c in wanted for i in range(each)], device=self.device)
+        rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
+        read = _read(understood, rows, settings.prior_guidance)
+        z = sample(
+            lambda x, t: prior(x, t, tokens=read.tokens, caption=read.embedding, mask=read.mask),
+            prior.config.diffusion,
+            draws.normal(prior.config.embedding),
+            draws,
+            sampler=settings.prior_sampler,
+            steps=settings.prior_steps,
+            guidance=settings.prior_guidance,
+            limit=None,
+            advance=lambda: advance(len(wanted)),
+        )
+        # The prior speaks of z_i times its scale; only the direction counts.
+        candidates = rearrange(unit(z), "(b c) d -> b c d", c=each)
+        scores = (candidates * rearrange(understood.embedding, "b d -> b 1 d")).sum(dim=-1)
+        best = scores.argmax(dim=1)
+        kept = candidates[torch.arange(len(wanted), device=self.device), best]
+        return Imagined(commissions=wanted, embeddings=kept, candidates=candidates, scores=scores)
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        understood: Understood,
+        imagined: Imagined,
+        settings: PaintSettings,
+        *,
+        advance: Callable[[int], None] = _silently,
+    ) -> Drawn:
+        """Decoder: z_i and the words → small picture; section 2.1. Guidance compares with neither of them."""
+        decoder, wanted = self.decoder, understood.commissions
+        side = decoder.config.resolution
+        draws = Draws([mix(c.seed, "decoder") for c in wanted], device=self.device)
+        asked = sides(settings.guidance)
+        read = _read(understood, torch.arange(len(wanted), device=self.device), settings.guidance)
+        picture = repeat(imagined.embeddings, "b d -> (s b) d", s=len(asked)) * decoder.config.embedding**0.5
+        keep = repeat(torch.tensor(asked, device=self.device), "s -> (s b)", b=len(wanted))
+
+        def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+            with self._arithmetic():
+                return decoder(x, t, picture=picture, keep_picture=keep, caption=read)
+
+        pictures = sample(
+            network,
+            decoder.config.diffusion,
+            draws.normal(3, side, side),
+            draws,
+            sampler=settings.sampler,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            limit=1.0,
+            advance=lambda: advance(len(wanted)),
+        )
+        return Drawn(commissions=wanted, pictures=pictures.clamp(-1, 1))
+
+    @torch.inference_mode()
+    def enlarge(
+        self, drawn: Drawn, settings: PaintSettings, *, advance: Callable[[int], None] = _silently
+    ) -> Enlarged:
+        """Upsampler: small picture, rounded as a file would hold it, → large; no words, no guidance."""
+        finished = []
+        for start in range(0, len(drawn.commissions), ENLARGED_AT_ONCE):
+            rows = slice(start, start + ENLARGED_AT_ONCE)
+            wanted = drawn.commissions[rows]
+            finished.append(self._enlarged(drawn.pictures[rows], wanted, settings, advance))
+        return Enlarged(commissions=drawn.commissions, pictures=torch.cat(finished))
+
+    def _enlarged(
+        self,
+        pictures: Float[Tensor, "b 3 h w"],
+        wanted: Sequence[Commission],
+        settings: PaintSettings,
+        advance: Callable[[int], None],
+    ) -> Float[Tensor, "b 3 h2 w2"]:
+        upsampler, side = self.upsampler, self.upsampler.config.high
+        draws = Draws([mix(c.seed, "upsampler") for c in wanted], device=self.device)
+        low = eight_bit(pictures)
+
+        def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+            with self._arithmetic():
+                return upsampler(x, t, low=low)
+
+        large = sample(
+            network,
+            upsampler.config.diffusion,
+            draws.normal(3, side, side),
+            draws,
+            sampler=settings.upsampler_sampler,
+            steps=settings.upsampler_steps,
+            guidance=1.0,
+            limit=1.0,
+            advance=lambda: advance(len(wanted)),
+        )
+        return large.clamp(-1, 1)
+
+    def _stages(
+        self,
+        wanted: Sequence[Commission],
+        size: int,
+        settings: PaintSettings,
+        on_tick: Callable[[Tick], None] | None,
+    ) -> Iterator[Stage]:
+        """Every stage of the first few pictures, then of the next few."""
+        enlarging = size != self.sizes[0]
+        each = settings.prior_steps + settings.steps + (settings.upsampler_steps if enlarging else 0)
+        clock = Clock(len(wanted) * each, on_tick)
+        for start in range(0, len(wanted), DRAWN_AT_ONCE):
+            understood = self.understand(wanted[start : start + DRAWN_AT_ONCE])
+            yield understood
+            imagined = self.imagine(understood, settings, advance=clock.during("imagining"))
+            yield imagined
+            drawn = self.draw(understood, imagined, settings, advance=clock.during("drawing"))
+            yield drawn
+            if enlarging:
+                yield self.enlarge(drawn, settings, advance=clock.during("enlarging"))
+
+    def _check_steps(self, settings: PaintSettings) -> None:
+        for name, steps, spec in (
+            ("prior_steps", settings.prior_steps, self.prior.config.diffusion),
+            ("steps", settings.steps, self.decoder.config.diffusion),
+            ("upsampler_steps", settings.upsampler_steps, self.upsampler.config.diffusion),
+        ):
+            if steps > spec.steps:
+                raise ValueError(f"{name} is {steps}: these weights know {spec.steps}, so give at most that")
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def digest(folder: Path) -> str:
+    """Twelve hexadecimal digits for the weights of all four parts together."""
+    parts = [checkpoint.digest(folder / part) for part in PARTS]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+def _loaded(folder: Path, config_type: Any, network: Callable[[Any], M], device: torch.device) -> M:
+    config, state = checkpoint.load(folder, config_type, device)
+    # Initial values are drawn and overwritten; the caller's random numbers are none of our business.
+    with torch.random.fork_rng(devices=[]):
+        module = network(config)
+    checkpoint.load_into(module, state)
+    # torch's own types know nothing of memory_format here.
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module.to(device).eval().requires_grad_(False)
+
+
+def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:
+    return ClipTokens(read.tokens[rows], read.embedding[rows], read.mask[rows])
+
+
+def _read(understood: Understood, rows: Tensor, guidance: float) -> ClipTokens:
+    """The words, the empty caption or both, one side after the other, as this guidance asks."""
+    parts = [_rows(understood.caption if side else understood.empty, rows) for side in sides(guidance)]
+    tokens, embedding, mask = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return ClipTokens(tokens, embedding, mask)

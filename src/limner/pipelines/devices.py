@@ -1,0 +1,19 @@
+"""Which device to paint on, by the name that people give it."""
+
+import torch
+
+
+def device_named(name: str) -> torch.device:
+    """cpu, cuda, cuda:1, mps, or auto: the fastest that is there. ValueError for one that is not."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    there = ["auto", "cpu", *(["cuda"] if cuda else []), *(["mps"] if mps else [])]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    numbered = device is not None and device.type == "cuda" and device.index is not None
+    if device is None or device.type not in there or (numbered and device.index >= torch.cuda.device_count()):
+        raise ValueError(f"device is {name!r}: this machine offers {', '.join(there)}")
+    return device

@@ -1,0 +1,123 @@
+"""How to paint, and the door where requests that cannot be painted are turned away. Needs no torch."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+Sampler: TypeAlias = Literal["dpm++", "ddim", "ancestral"]
+
+# What is painted with unless somebody says otherwise. Tuned on the weights that ship.
+PRIOR_SAMPLER: Sampler = "ddim"
+PRIOR_STEPS = 25
+PRIOR_GUIDANCE = 2.0
+PRIOR_CANDIDATES = 2
+SAMPLER: Sampler = "dpm++"
+STEPS = 25
+GUIDANCE = 3.0
+UPSAMPLER_SAMPLER: Sampler = "ddim"
+UPSAMPLER_STEPS = 6
+
+MODELS = ("dalle2",)
+SIZES = (64, 256)
+LONGEST_PROMPT = 1000
+MOST_PICTURES = 64
+MOST_STEPS = 1000
+MOST_CANDIDATES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintSettings:
+    """The knobs of a painting; the defaults are the constants of this module.
+
+    The prior imagines `prior_candidates` embeddings for each picture and keeps the one nearest to the words
+    (2 in the paper). `steps` and `guidance` are the decoder's; a guidance of 1 follows the words as trained,
+    0 ignores them. The upsampler is unguided.
+    """
+
+    prior_sampler: Sampler = PRIOR_SAMPLER
+    prior_steps: int = PRIOR_STEPS
+    prior_guidance: float = PRIOR_GUIDANCE
+    prior_candidates: int = PRIOR_CANDIDATES
+    sampler: Sampler = SAMPLER
+    steps: int = STEPS
+    guidance: float = GUIDANCE
+    upsampler_sampler: Sampler = UPSAMPLER_SAMPLER
+    upsampler_steps: int = UPSAMPLER_STEPS
+
+    def __post_init__(self) -> None:
+        """Refuse what no sampler could do."""
+        for name in ("prior_sampler", "sampler", "upsampler_sampler"):
+            if (given := getattr(self, name)) not in get_args(Sampler):
+                raise ValueError(f"{name} is {given!r}: choose {_listed(get_args(Sampler))}")
+        for name in ("prior_steps", "steps", "upsampler_steps"):
+            _whole(name, getattr(self, name), 1, MOST_STEPS)
+        _whole("prior_candidates", self.prior_candidates, 1, MOST_CANDIDATES)
+        for name in ("prior_guidance", "guidance"):
+            given = getattr(self, name)
+            number = isinstance(given, int | float) and not isinstance(given, bool)
+            if not number or not math.isfinite(given) or given < 0:
+                raise ValueError(f"{name} is {given!r}: give a finite number from 0")
+
+    def described(self) -> dict[str, int | float | str]:
+        """Every knob by name, for a picture's metadata."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Commission:
+    """One picture that is wanted: what of, and the seed that all its chance comes from."""
+
+    prompt: str
+    seed: int
+
+
+def commissions(prompts: str | Sequence[str], *, count: int, seed: int) -> tuple[Commission, ...]:
+    """One commission for each picture: `count` for every prompt, in order, with seeds `seed`, `seed` + 1, …
+
+    Raises ValueError for a prompt that is empty or too long and for a count or seed out of range.
+    """
+    named = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not named:
+        raise ValueError('prompts is empty: say what to paint, such as "a red apple"')
+    for prompt in named:
+        _checked_prompt(prompt)
+    _whole("count", count, 1, MOST_PICTURES)
+    _whole("seed", seed, 0, 2**63 - 1)
+    return tuple(Commission(prompt, seed + number) for prompt in named for number in range(count))
+
+
+def checked_size(size: int, sizes: Sequence[int] = SIZES) -> None:
+    """Raise ValueError unless pictures of `size` pixels a side are offered."""
+    if size not in sizes:
+        raise ValueError(f"size is {size!r}: choose {_listed(sizes)} (pixels a side)")
+
+
+def checked_model(model: str) -> None:
+    """Raise ValueError unless `model` is one of those that paint."""
+    if model not in MODELS:
+        raise ValueError(f"model is {model!r}: choose {_listed(MODELS)}")
+
+
+def _checked_prompt(prompt: object) -> None:
+    if not isinstance(prompt, str):
+        raise ValueError(f"prompt is {prompt!r}: give words, as a string")
+    if not prompt.strip():
+        raise ValueError(
+            f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
+        )
+    if len(prompt) > LONGEST_PROMPT:
+        raise ValueError(
+            f"prompt is {len(prompt)} characters long, {prompt[:30]!r}…: give at most {LONGEST_PROMPT}"
+        )
+
+
+def _whole(name: str, given: object, low: int, high: int) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or not low <= given <= high:
+        raise ValueError(f"{name} is {given!r}: give a whole number from {low} to {high}")
+
+
+def _listed(allowed: Sequence[object]) -> str:
+    *first, last = map(str, allowed)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,84 @@
+"""What a painting passes through, from words to picture: one dataclass for each step of unCLIP's figure 2.
+
+Each says which commissions its rows belong to, in order.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from limner.dalle2.decoder import ClipTokens
+from limner.pipelines.settings import Commission
+
+
+@dataclass(frozen=True, kw_only=True)
+class Understood:
+    """The words as CLIP reads them: token `ids`, and beside them the empty caption, for guidance."""
+
+    commissions: tuple[Commission, ...]
+    ids: Int[Tensor, "b l"]
+    caption: ClipTokens
+    empty: ClipTokens
+
+    @property
+    def embedding(self) -> Float[Tensor, "b d"]:
+        """z_t: the captions' unit embeddings."""
+        return self.caption.embedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imagined:
+    """z_i: unit embeddings of pictures that the words could belong to, the best of the `candidates`.
+
+    `scores` are the candidates' cosines with z_t; `embeddings` are those with the highest.
+    """
+
+    commissions: tuple[Commission, ...]
+    embeddings: Float[Tensor, "b d"]
+    candidates: Float[Tensor, "b c d"]
+    scores: Float[Tensor, "b c"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """The decoder's small pictures in [-1, 1]: 64×64 in the paper."""
+
+    commissions: tuple[Commission, ...]
+    pictures: Float[Tensor, "b 3 h w"]
+
+    def images(self) -> list[Image.Image]:
+        """As PIL images."""
+        return to_images(self.pictures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enlarged:
+    """The upsampler's large pictures in [-1, 1]: 256×256 in the paper."""
+
+    commissions: tuple[Commission, ...]
+    pictures: Float[Tensor, "b 3 h w"]
+
+    def images(self) -> list[Image.Image]:
+        """As PIL images."""
+        return to_images(self.pictures)
+
+
+Stage: TypeAlias = Understood | Imagined | Drawn | Enlarged
+
+
+def eight_bit(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Pictures in [-1, 1], rounded to the 256 values that a file can hold."""
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+def to_images(pictures: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:
+    """Pictures in [-1, 1] as 8-bit RGB."""
+    levels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
+    return [
+        Image.fromarray(picture.numpy()) for picture in rearrange(levels, "b c h w -> b h w c").contiguous()
+    ]

@@ -1,0 +1,20 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from limner.pipelines.dalle2 import Dalle2
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory):
+    """The folder of a tiny line's weights."""
+    spec = importlib.util.spec_from_file_location("tiny_line", Path(__file__).with_name("tiny_line.py"))
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    return tiny.write(tmp_path_factory.mktemp("line"))
+
+
+@pytest.fixture(scope="session")
+def painter(line):
+    return Dalle2.load(line)

@@ -1,0 +1,108 @@
+"""Loading a painter: what is missing, damaged or of another family is said in one line."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+import limner
+from limner import checkpoint
+from limner.errors import LimnerError
+from limner.pipelines.dalle2 import PARTS, Dalle2, digest
+from limner.pipelines.devices import device_named
+from limner.weights import shipped
+
+
+@pytest.fixture
+def copy(line, tmp_path):
+    return shutil.copytree(line, tmp_path / "line")
+
+
+def test_weights_come_as_float32_ready_to_paint(line, painter):
+    again = limner.load("dalle2", weights=line)
+    assert isinstance(again, Dalle2)
+    assert again.digest == painter.digest
+    for part in PARTS:
+        network = getattr(again, part)
+        assert not network.training
+        for parameter in network.parameters():
+            assert parameter.dtype == torch.float32
+            assert not parameter.requires_grad
+            assert torch.equal(parameter, parameter.bfloat16().float())
+
+
+def test_the_digest_is_of_all_four_parts_and_their_order(line, copy):
+    assert digest(copy) == digest(line)
+    assert len(digest(line)) == 12
+    config, state = checkpoint.load(copy / "prior", type(Dalle2.load(line).prior.config))
+    state["query"] = state["query"] + 1
+    checkpoint.save(copy / "prior", state, config)
+    assert digest(copy) != digest(line)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(LimnerError, match=r"no weights at .*/none: give a folder that holds clip, prior"):
+        limner.load("dalle2", weights=tmp_path / "none")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_part_is_named(copy, part):
+    shutil.rmtree(copy / part)
+    with pytest.raises(LimnerError, match=f"line/{part}"):
+        Dalle2.load(copy)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_damaged_part_is_named(copy, part):
+    weights = copy / part / checkpoint.WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(LimnerError, match=f"line/{part}/.*damaged"):
+        Dalle2.load(copy)
+
+
+def test_the_wrong_part_in_a_place_is_named(copy):
+    shutil.rmtree(copy / "prior")
+    shutil.copytree(copy / "clip", copy / "prior")
+    with pytest.raises(LimnerError, match="line/prior"):
+        Dalle2.load(copy)
+
+
+def test_parts_of_different_families_are_refused(copy, painter):
+    config = dataclasses.replace(painter.prior.config, embedding=8)
+    checkpoint.save(copy / "prior", type(painter.prior)(config).state_dict(), config)
+    with pytest.raises(LimnerError, match="the prior's embedding is 8 where 16 is needed"):
+        Dalle2.load(copy)
+
+
+def test_a_config_of_nonsense_is_refused(copy):
+    path = copy / "decoder" / checkpoint.CONFIG
+    described = json.loads(path.read_text())
+    del described["config"]["resolution"]
+    path.write_text(json.dumps(described))
+    with pytest.raises(LimnerError, match=r"line/decoder/config\.json"):
+        Dalle2.load(copy)
+
+
+def test_devices_by_name():
+    assert device_named("cpu") == torch.device("cpu")
+    assert device_named("auto").type in ("cpu", "cuda", "mps")
+    for name in ("gpu", "meta", "cuda:99"):
+        with pytest.raises(ValueError, match=f"^device is '{name}': this machine offers auto, cpu"):
+            device_named(name)
+
+
+def test_what_does_not_ship_is_said_with_the_remedy():
+    with pytest.raises(LimnerError, match=r"^no weights for dalle9 in this copy of limner: .*--weights"):
+        shipped("dalle9")
+
+
+def test_what_ships_loads():
+    try:
+        folder = shipped("dalle2")
+    except LimnerError:
+        pytest.skip("this copy ships no weights")
+    assert limner.load("dalle2").digest == digest(folder)

@@ -1,0 +1,141 @@
+"""The door: what cannot be painted is named, with its value and what is allowed, before torch is needed."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limner.pipelines import settings
+from limner.pipelines.settings import (
+    LONGEST_PROMPT,
+    Commission,
+    PaintSettings,
+    checked_model,
+    checked_size,
+    commissions,
+)
+
+
+def test_every_default_is_a_constant_of_the_module():
+    for name, value in PaintSettings().described().items():
+        assert value == getattr(settings, name.upper())
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=20).filter(str.strip), min_size=1, max_size=5),
+    st.integers(1, 64),
+    st.integers(0, 2**62),
+)
+def test_commissions_count_through_seeds_prompt_by_prompt(prompts, count, seed):
+    wanted = commissions(prompts, count=count, seed=seed)
+    assert [c.prompt for c in wanted] == [prompt for prompt in prompts for _ in range(count)]
+    assert [c.seed - seed for c in wanted] == [*range(count)] * len(prompts)
+
+
+def test_one_prompt_may_stand_alone():
+    assert commissions("a pear", count=1, seed=3) == (Commission("a pear", 3),)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "count", "seed", "message"),
+    [
+        ([], 1, 0, "^prompts is empty"),
+        ("", 1, 0, "^prompt is ''"),
+        (["a pear", " \t\n"], 1, 0, r"^prompt is ' \\t\\n'"),
+        ("x" * (LONGEST_PROMPT + 1), 1, 0, "^prompt is 1001 characters long, .*give at most 1000"),
+        ("a pear", 0, 0, "^count is 0: give a whole number from 1 to 64"),
+        ("a pear", 65, 0, "^count is 65"),
+        ("a pear", True, 0, "^count is True"),
+        ("a pear", 1, -1, "^seed is -1"),
+        ("a pear", 1, 2**63, "^seed is 9223372036854775808"),
+    ],
+)
+def test_a_commission_that_cannot_be_met_is_refused(prompts, count, seed, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        commissions(prompts, count=count, seed=seed)
+    assert len(str(caught.value)) < 150
+
+
+def test_the_longest_prompt_is_still_taken():
+    assert commissions("x" * LONGEST_PROMPT, count=1, seed=0)
+
+
+@pytest.mark.parametrize("name", ["prior_steps", "steps", "upsampler_steps", "prior_candidates"])
+@pytest.mark.parametrize("given_", [0, -1, 1001, True])
+def test_steps_are_whole_numbers_from_one(name, given_):
+    with pytest.raises(ValueError, match=f"^{name} is {given_!r}: give a whole number from 1 to"):
+        replace(PaintSettings(), **{name: given_})
+
+
+@pytest.mark.parametrize("name", ["prior_guidance", "guidance"])
+@pytest.mark.parametrize("given_", [-0.1, float("inf"), float("nan")])
+def test_guidance_is_finite_and_not_negative(name, given_):
+    with pytest.raises(ValueError, match=f"^{name} is {given_!r}: give a finite number from 0"):
+        replace(PaintSettings(), **{name: given_})
+
+
+def test_sizes_and_models_are_offered_by_name():
+    checked_size(64)
+    checked_size(32, (32, 64))
+    checked_model("dalle2")
+    with pytest.raises(ValueError, match=r"^size is 100: choose 64 or 256 \(pixels a side\)"):
+        checked_size(100)
+    with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle2"):
+        checked_model("dalle9")
+
+
+def without_checked_types(code):
+    """Run code as users do: in these tests a wrong type would never reach the door."""
+    path = f"import sys; sys.path[:0] = {sys.path!r}\n"
+    return subprocess.run([sys.executable, "-c", path + code], capture_output=True, text=True, check=False)
+
+
+def test_wrong_types_are_refused_in_the_same_words():
+    done = without_checked_types(
+        """
+from limner.pipelines.settings import PaintSettings, commissions
+for wrong in (
+    lambda: commissions([3], count=1, seed=0),
+    lambda: commissions("a pear", count=2.0, seed=0),
+    lambda: commissions("a pear", count=1, seed="7"),
+    lambda: PaintSettings(steps=2.5),
+    lambda: PaintSettings(prior_candidates=None),
+    lambda: PaintSettings(guidance="3"),
+    lambda: PaintSettings(sampler="euler"),
+    lambda: PaintSettings(prior_sampler="euler"),
+):
+    try:
+        print(wrong())
+    except ValueError as error:
+        print(error)
+"""
+    )
+    assert done.stdout.splitlines() == [
+        "prompt is 3: give words, as a string",
+        "count is 2.0: give a whole number from 1 to 64",
+        "seed is '7': give a whole number from 0 to 9223372036854775807",
+        "steps is 2.5: give a whole number from 1 to 1000",
+        "prior_candidates is None: give a whole number from 1 to 16",
+        "guidance is '3': give a finite number from 0",
+        "sampler is 'euler': choose dpm++, ddim or ancestral",
+        "prior_sampler is 'euler': choose dpm++, ddim or ancestral",
+    ], done.stderr
+
+
+def test_the_door_needs_no_torch():
+    done = without_checked_types(
+        """
+import sys, limner.pipelines.settings
+assert not {"torch", "numpy", "PIL"} & sys.modules.keys()
+import limner
+try:
+    limner.load("dalle9")
+except ValueError as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+    )
+    assert done.stdout == "model is 'dalle9': choose dalle2\n", done.stderr

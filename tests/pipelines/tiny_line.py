@@ -1,0 +1,85 @@
+"""A line of the smallest networks with random weights: it paints noise, by all the rules of a trained one."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from limner import checkpoint
+from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
+from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
+from limner.dalle2.prior_diffusion import Prior, PriorConfig
+from limner.dalle2.spec import DiffusionSpec
+from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.layers.unet import UNetConfig
+
+WIDTH = 32
+EMBEDDING = 16
+CONTEXT = 32
+
+
+def unet(*, in_channels: int, patch: int, attention: tuple[int, ...], context: int | None) -> UNetConfig:
+    return UNetConfig(
+        in_channels=in_channels,
+        out_channels=3,
+        channels=WIDTH,
+        depth=1,
+        multipliers=(1,),
+        attention=attention,
+        head_width=16,
+        context_width=context,
+        scale_shift=True,
+        dropout=0.0,
+        patch=patch,
+    )
+
+
+def configs() -> dict[str, tuple[type[nn.Module], object]]:
+    spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
+    clip = ClipConfig(
+        vision=VisionConfig(resolution=16, patch=8, width=WIDTH, layers=1, heads=2),
+        text=TextConfig(context=CONTEXT, vocabulary=600, width=WIDTH, layers=1, heads=2),
+        embedding=EMBEDDING,
+        activation="quick_gelu",
+    )
+    prior = PriorConfig(
+        embedding=EMBEDDING,
+        text_width=WIDTH,
+        context=CONTEXT,
+        width=WIDTH,
+        layers=1,
+        heads=2,
+        scale=2.15,
+        diffusion=spec,
+    )
+    decoder = DecoderConfig(
+        resolution=64,
+        embedding=EMBEDDING,
+        picture_tokens=2,
+        learned_null=False,
+        text=ClipTextConfig(width=WIDTH, embedding=EMBEDDING),
+        unet=unet(in_channels=3, patch=8, attention=(1,), context=WIDTH),
+        diffusion=spec,
+    )
+    upsampler = UpsamplerConfig(
+        low=64, high=256, unet=unet(in_channels=6, patch=16, attention=(), context=None), diffusion=spec
+    )
+    return {
+        "clip": (Clip, clip),
+        "prior": (Prior, prior),
+        "decoder": (Decoder, decoder),
+        "upsampler": (Upsampler, upsampler),
+    }
+
+
+def write(folder: Path, *, seed: int = 0) -> Path:
+    """All four parts, stored as those that ship are: in bfloat16."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part, (network, config) in configs().items():
+            module = network(config)
+            for parameter in module.parameters():
+                # Fresh networks end in zeros, and would paint the same grey whatever they are asked for.
+                parameter.data += 0.05 * torch.randn_like(parameter)
+            checkpoint.save(folder / part, module.state_dict(), config, dtype=torch.bfloat16)
+    return folder
