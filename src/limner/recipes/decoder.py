@@ -73,7 +73,7 @@ def toy() -> DecoderRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=1000,
+        steps=600,
         batch=64,
         learning_rate=1.5e-3,
         warmup=50,
@@ -84,8 +84,8 @@ def toy() -> DecoderRecipe:
         ema=0.99,
         precision="fp32",
         seed=2,
-        save_every=500,
-        sample_every=500,
+        save_every=300,
+        sample_every=300,
     )
     return DecoderRecipe(model=model, train=training, drop_picture=0.1, drop_caption=0.5, max_weight=20.0)
 

@@ -50,7 +50,7 @@ def toy() -> PriorRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=400,
+        steps=250,
         batch=128,
         learning_rate=2e-3,
         warmup=30,
@@ -62,7 +62,7 @@ def toy() -> PriorRecipe:
         precision="fp32",
         seed=1,
         save_every=200,
-        sample_every=400,
+        sample_every=250,
     )
     return PriorRecipe(model=model, train=training, drop_caption=0.1)
 
