@@ -1,0 +1,9 @@
+"""Is the painting any good? Numbers with their intervals, each beside what real pictures and ignorance score.
+
+- `recognition`: does a judge that has never seen the painter's pictures recognise what was asked for?
+- `retrieval` and `prior_cosine`: do CLIP and the prior know what training held out?
+- `frechet`: how far is the cloud of painted pictures from that of real ones?
+- `report` and `sheet`: all of it in one table, and 64 paintings that nobody picked.
+
+Below them: `features` (eyes trained on photographs), `intervals`, `names` (what is asked for) and `augment`.
+"""

@@ -1,0 +1,71 @@
+"""How sure a measured number is: 95 % intervals for shares ("so many of these were recognised") and means.
+
+Wilson's interval is for pictures that have nothing to do with each other. Several paintings of one name
+succeed or fail together; then whole names are drawn again, not single pictures (the bootstrap).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# The 97.5 % point of the standard normal distribution.
+Z = 1.959963984540054
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A share or mean over `total` rows, and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    total: int
+
+    def percent(self) -> str:
+        """As people write a share: "61.3 % (55.7 to 66.7)"."""
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+    def decimal(self) -> str:
+        """As people write a cosine: "0.613 (0.557 to 0.667)"."""
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def wilson(hits: int, total: int) -> Estimate:
+    """Wilson's score interval for a share of independent trials (Wilson 1927)."""
+    if not 0 <= hits <= total or total == 0:
+        raise ValueError(f"hits, total: {hits} of {total}; give 0 ≤ hits ≤ total and at least one trial")
+    p, z2 = hits / total, Z**2
+    centre = (p + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2)) / (1 + z2 / total)
+    # At the two ends the formula is exact but for rounding.
+    low = 0.0 if hits == 0 else centre - half
+    high = 1.0 if hits == total else centre + half
+    return Estimate(value=p, low=low, high=high, total=total)
+
+
+def bootstrap(values: Sequence[float], groups: Sequence[str], *, seed: int) -> Estimate:
+    """The mean, with the percentile interval over resampled groups: rows of one group stay together.
+
+    Efron 1979; Davison & Hinkley 1997, section 3.8 for groups.
+    """
+    if not values or len(values) != len(groups):
+        raise ValueError(
+            f"values, groups: {len(values)} and {len(groups)}; give as many of each, at least one"
+        )
+    order = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    rows = np.array([order[group] for group in groups])
+    sums, sizes = np.bincount(rows, weights=np.array(values, np.float64)), np.bincount(rows)
+    chosen = np.random.default_rng(seed).integers(len(order), size=(RESAMPLES, len(order)))
+    again = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
+    low, high = np.quantile(again, [0.025, 0.975])
+    return Estimate(value=float(np.mean(values)), low=float(low), high=float(high), total=len(values))
+
+
+def share(hits: Sequence[bool], groups: Sequence[str], *, seed: int) -> Estimate:
+    """Wilson where every row is its own group, the bootstrap where some belong together."""
+    if len(set(groups)) == len(hits):
+        return wilson(sum(hits), len(hits))
+    return bootstrap([float(hit) for hit in hits], groups, seed=seed)
