@@ -32,6 +32,7 @@ UNET = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=1,
+    positions=None,
 )
 CONFIG = DecoderConfig(
     resolution=8,

@@ -35,6 +35,7 @@ UNET = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=2,
+    positions=None,
 )
 CONFIG = DecoderConfig(
     resolution=4,

@@ -25,6 +25,7 @@ UNET = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=2,
+    positions=None,
 )
 CONFIG = UpsamplerConfig(
     low=16,

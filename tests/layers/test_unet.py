@@ -23,6 +23,7 @@ TINY = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=1,
+    positions=None,
 )
 
 
@@ -232,6 +233,7 @@ def test_glides_blocks_one_by_one():
         scale_shift=True,
         dropout=0.1,
         patch=1,
+        positions=None,
     )
     with torch.device("meta"):
         net = UNet(config)

@@ -139,6 +139,7 @@ def paper() -> DecoderConfig:
         scale_shift=True,
         dropout=0.1,
         patch=1,
+        positions=None,
     )
     text = TextEncoderConfig(
         context=128,
@@ -173,6 +174,7 @@ def karlo() -> DecoderConfig:
         scale_shift=True,
         dropout=0.0,
         patch=1,
+        positions=None,
     )
     return DecoderConfig(
         resolution=64,

@@ -28,7 +28,10 @@ class UNetConfig:
     picture a 16² map, which is what a CPU can train). `attention`: the downsampling factors, counted after
     folding, at which residual blocks are followed by attention; () leaves attention out altogether, as
     unCLIP's upsamplers do. `context_width`: width of the text tokens that attention reads, None without.
-    `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added.
+    `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added. `positions`: side of a
+    learned map added after folding, None without (as in the papers). A shallow network learns where it is from
+    the picture's borders alone; from pure noise and a global condition it needs to be told. A network with
+    such a map works at one size only.
     """
 
     in_channels: int
@@ -42,6 +45,7 @@ class UNetConfig:
     scale_shift: bool
     dropout: float
     patch: int
+    positions: int | None
 
     @property
     def embedding_width(self) -> int:
@@ -181,6 +185,9 @@ class UNet(nn.Module):
         self.time = TimeEmbedding(width=config.channels, out=config.embedding_width)
         first = config.channels * config.multipliers[0]
         self.stem = nn.Conv2d(config.in_channels * patch_area, first, 3, padding=1)
+        self.positions = None
+        if config.positions is not None:
+            self.positions = nn.Parameter(torch.zeros(first, config.positions, config.positions))
 
         def attention(channels: int, factor: int) -> AttentionBlock | None:
             return AttentionBlock(channels=channels, config=config) if factor in config.attention else None
@@ -242,6 +249,11 @@ class UNet(nn.Module):
         if condition is not None:
             embedding = embedding + condition
         h = self.stem(rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch))
+        if self.positions is not None:
+            if h.shape[1:] != self.positions.shape:
+                side = patch * self.positions.shape[-1]
+                raise ValueError(f"x: {x.shape[2]}×{x.shape[3]} pixels, but this network knows {side}×{side} only")
+            h = h + self.positions
         skips = [h]
         for step in self.down:
             h = step(h, embedding, context, context_mask) if isinstance(step, Level) else step(h, embedding)

@@ -62,6 +62,7 @@ def toy() -> DecoderRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=4,
+        positions=8,
     )
     model = DecoderConfig(
         resolution=32,
@@ -104,6 +105,7 @@ def small() -> DecoderRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=4,
+        positions=16,
     )
     model = DecoderConfig(
         resolution=64,

@@ -55,6 +55,7 @@ def toy() -> UpsamplerRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=2,
+        positions=None,
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
     training = TrainConfig(
@@ -90,6 +91,7 @@ def small() -> UpsamplerRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=4,
+        positions=None,
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
     training = TrainConfig(
