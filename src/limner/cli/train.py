@@ -56,6 +56,10 @@ class Train:
             raise ValueError(f"clip is missing: {self.room} stands on a trained CLIP, so give its folder")
         if self.room not in STAND_ON_CLIP and self.clip is not None:
             raise ValueError(f"clip is '{self.clip}': {self.room} needs none, so leave it out")
+        if self.room == "recogniser" and self.size == "paper":
+            raise ValueError("size is 'paper': no paper describes the recogniser, so choose toy or small")
+        if self.room == "recogniser" and self.share is not None:
+            raise ValueError(f"share is {self.share}: the recogniser sees all drawings alike: leave it out")
         try_writing(self.out)
         print(ROOMS[self.room](self))
 
@@ -126,6 +130,18 @@ def _upsampler(wanted: Train) -> Path:
     )
 
 
+def _recogniser(wanted: Train) -> Path:
+    from limner.recipes import recogniser as room
+
+    return room.run(
+        room.toy() if wanted.size == "toy" else room.small(),
+        folders=wanted.data,
+        out=wanted.out,
+        resume=wanted.resume,
+        device=wanted.accelerator(),
+    )
+
+
 def _line(wanted: Train) -> Path:
     from limner.recipes import line as room
 
@@ -145,6 +161,7 @@ ROOMS: Mapping[Room, Callable[[Train], Path]] = {
     "prior": _prior,
     "decoder": _decoder,
     "upsampler": _upsampler,
+    "recogniser": _recogniser,
     "line": _line,
 }
 STAND_ON_CLIP = ("prior", "decoder")

@@ -1,0 +1,141 @@
+"""The other commands: what they refuse, and that each reaches the part of the house it stands for."""
+
+import os
+
+import pytest
+
+from limner.cli import main, unboxed
+from limner.data.sample import sample_dir
+from limner.pipelines.dalle2 import PARTS, digest
+
+
+@pytest.fixture
+def refuses(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def check(*arguments):
+        there = sorted(os.listdir(tmp_path))
+        assert main(arguments) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        assert said.err.startswith("limner: ")
+        assert sorted(os.listdir(tmp_path)) == there
+        return said.err.removeprefix("limner: ").rstrip("\n")
+
+    return check
+
+
+TRAIN = ("--size", "toy", "--out", "run")
+
+
+def test_training_that_cannot_be_is_refused(refuses, tmp_path):
+    sample = str(sample_dir())
+    clip = ("train", "clip", *TRAIN)
+    assert refuses(*clip, "--data", "none").startswith("data is 'none', which is no folder")
+    assert "--data" in refuses(*clip)
+    assert refuses(*clip, "--data", sample, "--share", "1", "2") == (
+        "share is 2 numbers for 1 folders: give one for each"
+    )
+    for share in (["0"], ["-1"], ["nan"], ["inf"]):
+        assert refuses(*clip, "--data", sample, "--share", *share).startswith("share is (")
+    assert "'cip'" in refuses("train", "cip", *TRAIN, "--data", sample)
+    assert "'huge'" in refuses("train", "clip", "--size", "huge", "--data", sample, "--out", "run")
+    assert refuses(*clip, "--data", sample, "--clip", sample).endswith("clip needs none, so leave it out")
+    for room in ("prior", "decoder"):
+        assert refuses("train", room, *TRAIN, "--data", sample) == (
+            f"clip is missing: {room} stands on a trained CLIP, so give its folder"
+        )
+    judge = ("train", "recogniser", "--data", sample, "--out", "run")
+    assert refuses(*judge, "--size", "paper").startswith("size is 'paper'")
+    assert refuses(*judge, "--size", "toy", "--share", "1").startswith("share is (1.0,)")
+    (tmp_path / "file").touch()
+    assert refuses("train", "clip", "--size", "toy", "--data", sample, "--out", "file/run").startswith(
+        "cannot write into file/run"
+    )
+
+
+def test_a_prior_without_its_clip_is_refused_by_the_recipe(refuses):
+    """The command reaches the recipe, which finds no CLIP in that folder and leaves nothing behind."""
+    said = refuses("train", "prior", *TRAIN, "--data", str(sample_dir()), "--clip", "none", "--device", "cpu")
+    assert "none" in said
+
+
+def test_a_run_is_not_overwritten(refuses, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text("{}\n")
+    said = refuses("train", "clip", *TRAIN, "--data", str(sample_dir()), "--device", "cpu")
+    assert said.startswith("run already holds a run: add --resume")
+
+
+def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
+    assert refuses("evaluate") == "nothing is asked for: give --sheet PNG, or --data, --judge and --out"
+    assert refuses("evaluate", "--data", ".").startswith("data, judge and out belong together")
+    three = ("--data", "none", "--judge", ".", "--out", "out")
+    assert refuses("evaluate", *three) == "data is 'none', which is no folder"
+    assert refuses("evaluate", *three, "--names", "0").startswith("names is 0")
+    assert refuses("evaluate", "--sheet", "sheet.jpg").startswith("sheet is 'sheet.jpg'")
+    (tmp_path / "file").touch()
+    assert refuses("evaluate", "--sheet", "file/sheet.png").startswith("cannot write into file")
+
+
+def test_data_that_cannot_be_is_refused(refuses):
+    assert "none" in refuses("data", "check", "none")
+    assert refuses("data", "check", ".", "--sheet", "no/sheet.png").endswith("there is no folder no")
+    assert "'fruit'" in refuses("data", "fetch", "fruit", "--out", "data")
+    assert refuses("data", "fetch", "emoji", "--out", "data", "--pixels", "3").startswith(
+        "size must be from 16"
+    )
+    assert refuses("data", "scenes", "--sprites", ".", "--out", "x", "--count", "0").startswith("count is 0")
+    assert "none" in refuses("data", "scenes", "--sprites", "none", "--out", "x", "--count", "3")
+
+
+def test_a_folder_is_checked_and_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", "check", str(sample_dir("judge")), "--sheet", str(sheet)]) == 0
+    said = capsys.readouterr().out
+    assert "pictures that can be used" in said
+    assert sheet.exists()
+
+
+def test_info_says_what_is_here(capsys, monkeypatch):
+    import torch
+
+    import limner
+
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["info"]) == 0
+    said = capsys.readouterr().out
+    assert limner.__version__ in said
+    assert torch.__version__ in said
+    assert "dalle2" in said
+
+
+def test_the_table_of_weights_counts_what_is_stored(line):
+    from limner.cli.info import parameters, weights_table
+    from limner.pipelines import load
+
+    painter = load("dalle2", weights=line)
+    for part in PARTS:
+        assert parameters(line / part) == sum(p.numel() for p in getattr(painter, part).parameters())
+    table = weights_table("dalle2", line)
+    assert table.title == f"dalle2 {digest(line)}"
+    assert table.row_count == 4
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ("╭─ Title ─╮\n│ one     │\n│ two.    │\n╰─────────╯\n", "one two"),
+        ("╭─ T ─╮\n│ one │\n│ ─── │\n│ For │\n│ all │\n╰─────╯\n", "one; For all"),
+        (
+            "╭─ T ─╮\n│ one │\n│ ─── │\n│ Perhaps: │\n│     --a │\n│         help │\n╰─────╯\n",
+            "one; Perhaps: --a",
+        ),
+        ("╭─ T ─╮\n│ one │\n│ ─── │\n│ Argument helptext: x │\n│ ─── │\n│ two │\n╰─────╯\n", "one; two"),
+        (" T\n ---\n  one\n  ---\n  two\n\n", "one; two"),
+    ],
+)
+def test_a_box_becomes_a_line(box, words):
+    assert unboxed(box) == words

@@ -1,0 +1,75 @@
+"""The command as it presents itself: its options are a promise, its help is quick and shows how."""
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from limner.cli import main, parse
+
+# What people and scripts rely on. Adding to it is a feature, taking away from it breaks them.
+OPTIONS = {
+    "": [],
+    "paint": ["count", "device", "guidance", "model", "out", "seed", "sheet", "size", "steps", "weights"],
+    "train": ["clip", "data", "device", "out", "resume", "share", "size"],
+    "data": [],
+    "data fetch": ["out", "pixels"],
+    "data scenes": ["count", "out", "pixels", "seed", "sprites"],
+    "data check": ["sheet"],
+    "evaluate": ["count", "data", "device", "judge", "names", "out", "seed", "sheet", "weights"],
+    "info": [],
+}
+
+
+def helped(command):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    return said.getvalue()
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_options_are_frozen(command):
+    # Options stand at the left edge of the box, or where it would be; those in texts do not.
+    found = re.findall(r"^[│ ] (?:-h, )?--([a-z-]+)", helped(command), flags=re.MULTILINE)
+    assert sorted(found) == sorted([*OPTIONS[command], "help"])
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_shows_how_in_lines_that_can_be_copied(command):
+    text = helped(command)
+    examples = re.findall(r"^[│ ]+limner ([a-z ]+)", text, flags=re.MULTILINE)
+    assert any(example.startswith(command) for example in examples)
+
+
+def test_the_first_help_has_an_example_of_every_command():
+    text = helped("")
+    for command in OPTIONS:
+        assert f"limner {command}" in text
+
+
+def test_every_example_is_understood():
+    texts = [helped(command) for command in OPTIONS if command]
+    lines = {line.strip() for text in texts for line in text.splitlines() if line.startswith("  limner ")}
+    assert len(lines) >= 8
+    for line in lines:
+        assert parse(shlex.split(line)[1:])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["paint", "--help"], ["train", "--help"], ["paint", ""]])
+def test_help_and_refusals_import_nothing_heavy(arguments, environment):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "limner", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    imported = set(re.findall(r"\| +(\S+)$", done.stderr, flags=re.MULTILINE))
+    assert "tyro" in imported
+    assert not imported & {"torch", "numpy", "PIL", "tokenizers", "safetensors"}
