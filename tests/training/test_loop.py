@@ -1,0 +1,355 @@
+"""The loop is the loop it says it is, whether or not it is stopped on the way."""
+
+import io
+import json
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+from limner import checkpoint
+from limner.draws import Draws
+from limner.errors import LimnerError
+from limner.objective import Loss
+from limner.training import TrainConfig, train
+from limner.training.loop import _trial, known_precision, learning_rate, make_optimizer, moved
+from limner.training.report import History
+from limner.training.state import states
+
+CONFIG = TrainConfig(
+    steps=12,
+    batch=4,
+    learning_rate=0.02,
+    warmup=3,
+    betas=(0.9, 0.99),
+    eps=1e-8,
+    weight_decay=0.1,
+    clip_norm=0.5,
+    ema=0.8,
+    precision="fp32",
+    seed=5,
+    save_every=4,
+    sample_every=6,
+)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    dropout: float
+
+
+def network(dropout: float = 0.3) -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.GroupNorm(4, 32),
+        nn.SiLU(),
+        nn.Dropout(dropout),
+        nn.Conv2d(32, 3, 3, padding=1),
+    )
+
+
+def batches(step: int, rows: range) -> Tensor:
+    pictures = [
+        torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(1000 * step + row)) for row in rows
+    ]
+    return torch.stack(pictures)
+
+
+def objective(model: nn.Module, batch: Tensor, draws: Draws) -> Loss:
+    noise = draws.normal(3, 6, 6)
+    error = (model(batch + noise).float() - batch).square().mean()
+    return Loss(total=error, report={"noise": noise.mean()}, baseline=1.0)
+
+
+def run(
+    out: Path,
+    *,
+    config: TrainConfig = CONFIG,
+    resume: bool = False,
+    dropout: float = 0.3,
+    batches=batches,
+    objective=objective,
+    **more,
+) -> tuple[History, nn.Module, str]:
+    said, model = io.StringIO(), network(dropout)
+    history = train(
+        model,
+        objective,
+        batches,
+        name="tiny",
+        model_config=NetworkConfig(dropout),
+        config=config,
+        out=out,
+        resume=resume,
+        device="cpu",
+        console=Console(file=said, width=200),
+        **more,
+    )
+    return history, model, said.getvalue()
+
+
+def log(out: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "speed"} for row in rows]
+
+
+def weights(out: Path) -> dict[str, Tensor]:
+    return checkpoint.load(out / "model", NetworkConfig)[1]
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def until(last: int, source=batches):
+    """Batches that end abruptly."""
+
+    def cut(step: int, rows: range) -> Tensor:
+        if step == last:
+            raise PowerCutError
+        return source(step, rows)
+
+    return cut
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("cuts", [[5], [1, 4, 8, 11]])
+def test_stopped_and_resumed_is_unbroken_to_the_bit(tmp_path, cuts, precision):
+    config = replace(CONFIG, precision=precision)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    history, model, _ = run(whole, config=config)
+    for number, cut in enumerate(cuts):
+        with pytest.raises(PowerCutError):
+            run(broken, config=config, resume=number > 0, batches=until(cut))
+    resumed, same_model, _ = run(broken, config=config, resume=True)
+    assert (whole / "model" / "model.safetensors").read_bytes() == (
+        broken / "model" / "model.safetensors"
+    ).read_bytes()
+    for one, other in zip(model.parameters(), same_model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert log(whole) == log(broken)  # every step once, and dropout's masks the same
+    assert [row["step"] for row in log(whole)] == list(range(12))
+    assert len(resumed.losses) == len(history.losses) == 12
+    for one, other in zip(states(whole / "states"), states(broken / "states"), strict=True):
+        same_tree(torch.load(one, weights_only=True), torch.load(other, weights_only=True))
+
+
+def same_tree(one: object, other: object) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            same_tree(one[key], other[key])
+    elif isinstance(one, Tensor):
+        assert torch.equal(one, other)
+    elif not isinstance(one, list):
+        assert one == other
+
+
+def test_the_run_is_the_one_described(tmp_path):
+    """Warm-up and cosine, decay on matrices alone, clipping, AdamW and the average, written out once more."""
+    history, model, _ = run(tmp_path, dropout=0.0)
+    mine = network(0.0)
+    matrices = [p for p in mine.parameters() if p.ndim > 1]
+    vectors = [p for p in mine.parameters() if p.ndim == 1]
+    moments = {p: (torch.zeros_like(p), torch.zeros_like(p)) for p in mine.parameters()}
+    average = {p: p.detach().clone() for p in mine.parameters()}
+    for step in range(12):
+        loss = objective(mine, batches(step, range(4)), Draws.for_step(5, step, range(4))).total
+        assert history.losses[step] == pytest.approx(loss.item(), rel=1e-5)
+        gradients = torch.autograd.grad(loss, [*matrices, *vectors])
+        norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
+        assert history.clipped[step] == (norm > 0.5)
+        rate = 0.02 * (step + 1) / 3 if step < 3 else 0.01 * (1 + math.cos(math.pi * (step - 3) / 9))
+        with torch.no_grad():
+            for p, g in zip([*matrices, *vectors], gradients, strict=True):
+                g = g * min(1.0, 0.5 / (norm + 1e-6))
+                first, second = moments[p]
+                first.lerp_(g, 0.1)
+                second.lerp_(g.square(), 0.01)
+                if p.ndim > 1:
+                    p.mul_(1 - rate * 0.1)
+                scale = (second / (1 - 0.99 ** (step + 1))).sqrt() + 1e-8
+                p.sub_(rate * first / (1 - 0.9 ** (step + 1)) / scale)
+                decay = min(0.8, (1 + step) / (10 + step))
+                average[p].mul_(decay).add_(p, alpha=1 - decay)
+    assert any(history.clipped)
+    for p, other in zip(mine.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(other, p, rtol=1e-4, atol=1e-5)
+    shipped = weights(tmp_path)
+    assert len(shipped) == len(average)
+    for name, p in mine.named_parameters():
+        torch.testing.assert_close(shipped[name], average[p], rtol=1e-4, atol=1e-5)
+
+
+@given(warmup=st.integers(0, 50), steps=st.integers(51, 500), rate=st.floats(1e-6, 1))
+def test_learning_rate_rises_and_falls(warmup, steps, rate):
+    config = replace(CONFIG, warmup=warmup, steps=steps, learning_rate=rate)
+    rates = [learning_rate(config, step) for step in range(steps + 1)]
+    assert max(rates) == pytest.approx(rate)
+    assert rates[warmup] == pytest.approx(rate)
+    assert rates[steps] == pytest.approx(0, abs=1e-12)
+    assert all(a < b for a, b in pairwise(rates[:warmup]))
+    assert all(a > b for a, b in pairwise(rates[warmup:]))
+    if warmup:
+        assert rates[0] == pytest.approx(rate / warmup)
+    if (steps - warmup) % 2 == 0:
+        assert rates[(steps + warmup) // 2] == pytest.approx(rate / 2)
+
+
+def test_only_matrices_decay():
+    model = network()
+    model[4].weight.requires_grad_(False)
+    decaying, spared = make_optimizer(model, CONFIG).param_groups
+    assert [p.shape for p in decaying["params"]] == [(32, 3, 3, 3)]
+    assert decaying["weight_decay"] == 0.1
+    assert all(p.ndim == 1 for p in spared["params"])
+    assert len(spared["params"]) == 4
+    assert spared["weight_decay"] == 0.0
+    assert (decaying["betas"], decaying["eps"], decaying["lr"]) == ((0.9, 0.99), 1e-8, 0.02)
+
+
+def test_trial_steps_leave_no_trace():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    stream, taken = torch.get_rng_state(), []
+
+    def step() -> None:
+        taken.append(model(torch.randn(8, 4)).square().sum())
+        taken[-1].backward()
+
+    assert _trial(step, model) > 0
+    assert len(taken) >= 2
+    assert taken[0] != taken[1]  # the steps did draw
+    assert torch.equal(torch.get_rng_state(), stream)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_it_says_what_it_will_cost_and_how_it_went(tmp_path):
+    config = replace(CONFIG, steps=10)
+    _, model, said = run(tmp_path, config=config)
+    count = sum(p.numel() for p in model.parameters())
+    assert f"tiny: {count:,} parameters, batch 4, 1 process(es)" in said
+    assert "s a step in fp32" in said
+    assert "for 10 steps; memory so far" in said
+    assert "tiny at step 2: too early to say" in said
+    assert said.count("tiny at step") == 5
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path):
+    with pytest.raises(PowerCutError):
+        run(tmp_path, batches=until(6))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(LimnerError, match="already holds a run: add --resume to go on with it, or choose"):
+        run(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_resuming_what_never_began_and_what_is_finished(tmp_path):
+    run(tmp_path, resume=True)
+    done, rows = weights(tmp_path), log(tmp_path)
+    _, _, said = run(tmp_path, resume=True)
+    assert "a step" not in said
+    assert log(tmp_path) == rows
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(value, done[name])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_its_states(tmp_path):
+    def poisoned(step: int, rows: range) -> Tensor:
+        return batches(step, rows) * (math.nan if step == 6 else 1.0)
+
+    with pytest.raises(LimnerError, match=r"the loss became nan at step 6: resume from the last state in .*"):
+        run(tmp_path, batches=poisoned)
+    assert [path.name for path in states(tmp_path / "states")] == ["step_00000004.pt"]
+    assert log(tmp_path)[-1]["step"] == 5
+    run(tmp_path, resume=True)
+    whole = tmp_path / "whole"
+    run(whole)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(tmp_path)[name])
+
+
+def test_one_run_after_another_in_other_arithmetic(tmp_path):
+    """A line trains its parts one after the other, and they need not agree on precision."""
+    for precision in ("fp32", "bf16", "fp32", "auto"):
+        run(
+            tmp_path / f"{precision}{len(list(tmp_path.iterdir()))}",
+            config=replace(CONFIG, steps=2, precision=precision),
+        )
+    first, low, again, _ = sorted(tmp_path.iterdir(), key=lambda path: path.name[-1])
+    assert log(first) == log(again) != log(low)
+
+
+def test_precision_is_found_out_once(tmp_path):
+    auto, cpu = replace(CONFIG, precision="auto"), torch.device("cpu")
+    assert known_precision(replace(CONFIG, precision="bf16"), cpu, 1, tmp_path) == "bf16"
+    assert known_precision(auto, cpu, 1, tmp_path) is None
+    assert known_precision(auto, cpu, 2, tmp_path) == "fp32"
+    assert known_precision(auto, torch.device("cuda"), 1, tmp_path) == "bf16"
+    with pytest.raises(PowerCutError):
+        run(tmp_path, config=auto, batches=until(5))
+    chosen = known_precision(auto, cpu, 1, tmp_path)
+    assert chosen in ("fp32", "bf16")
+    for keeps in ("bf16", "fp32"):
+        (tmp_path / "precision.txt").write_text(keeps)
+        assert known_precision(auto, cpu, 1, tmp_path) == keeps
+    _, _, said = run(tmp_path, config=auto, resume=True)
+    assert "s a step in fp32" in said
+
+
+def test_samples_are_of_the_average_and_in_peace(tmp_path):
+    seen = []
+
+    def sampler(model: nn.Module) -> Image.Image:
+        seen.append((model.training, torch.is_grad_enabled(), model[0].weight.detach().clone()))
+        torch.rand(3)  # whatever it draws, the run goes on as without
+        return Image.new("RGB", (2, 2))
+
+    run(tmp_path / "seen", sampler=sampler)
+    run(tmp_path / "unseen")
+    assert [path.name for path in sorted((tmp_path / "seen" / "samples").iterdir())] == [
+        "00000006.png",
+        "00000012.png",
+    ]
+    assert [call[:2] for call in seen] == [(False, False)] * 2
+    assert torch.equal(seen[1][2], weights(tmp_path / "seen")["0.weight"])
+    assert log(tmp_path / "seen") == log(tmp_path / "unseen")
+
+
+def test_curves_go_to_tensorboard(tmp_path):
+    run(tmp_path)
+    (events,) = (tmp_path / "tensorboard").rglob("events*")
+    data = events.read_bytes()
+    assert all(name in data for name in (b"loss", b"gradient", b"noise", b"learning_rate"))
+
+
+class Nested(NamedTuple):
+    x: Tensor
+    more: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    nested: Nested
+    name: str
+
+
+def test_batches_move_whatever_they_are_made_of():
+    held = Held(Nested(torch.zeros(2), (torch.ones(1),)) , "name")  # fmt: skip
+    there = moved(held, torch.device("meta"))
+    assert isinstance(there, Held)
+    assert there.name == "name"
+    assert there.nested.x.device.type == "meta"
+    assert held.nested.x.device.type == "cpu"

@@ -1,0 +1,59 @@
+"""Two gloo processes that share a batch do what one process with the whole batch does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict[int, dict[str, object]]:
+    out = tmp_path_factory.mktemp("processes")
+    done = subprocess.run(
+        [sys.executable, str(HERE / "two_processes.py"), str(out)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1] / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {world: json.loads((out / f"found_{world}.json").read_text()) for world in (1, 2)}
+
+
+@pytest.mark.parametrize("part", ["clip", "chunked", "prior"])
+def test_same_losses_and_statistics(found, part):
+    """Negatives come from both processes, whose captions differ in length."""
+    one, two = found[1][part], found[2][part]
+    assert len(one) == len(two) == 6
+    for mine, other in zip(one, two, strict=True):
+        for key in set(mine) - {"speed", "gradient"}:
+            assert other[key] == pytest.approx(mine[key], abs=1e-5), (mine["step"], key)
+        assert other["gradient"] == pytest.approx(mine["gradient"], rel=1e-3)
+    assert one[0]["loss"] != one[-1]["loss"]
+
+
+def test_chunks_change_nothing(found):
+    for mine, other in zip(found[2]["clip"], found[2]["chunked"], strict=True):
+        assert other["loss"] == pytest.approx(mine["loss"], abs=1e-5)
+
+
+def test_rows_are_gathered_in_order_and_gradients_go_home(found):
+    assert found[2]["gathered"] == [[0, 1], [2, 3], [10, 11], [12, 13]]
+    # Each row is weighed by both processes: w and w + 100.
+    assert found[2]["gradients"] == [[2 * w + 100, 2 * w + 102] for w in (0, 2, 4, 6)]
+    assert found[2]["averaged"] == [1.5, 7.5]
+
+
+def test_a_sharded_model_learns_averages_and_resumes_as_a_whole_one(found):
+    seen = found[2]
+    assert seen["names"]
+    assert seen["share"] == pytest.approx(0.5, abs=0.05)
+    assert seen["resumed at"] == 4
+    assert seen["apart"] < 1e-4
+    assert seen["average apart"] < 1e-4
+    assert seen["resumed apart"] == 0
+    assert seen["resumed average apart"] == 0
