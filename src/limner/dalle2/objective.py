@@ -117,8 +117,8 @@ def decoder_objective(
 ) -> Objective[PicturesAndCaptions]:
     """Diffusion loss of pictures given z_i and caption, dropped independently (10 % and 50 % in the paper).
 
-    `max_weight`: for x₀-prediction, weigh each row by min(1/(1 − ᾱ), this); None weighs evenly. Near 1 where all
-    is noise, so that the layout is learned too; the signal-to-noise ratio would be near 0 there.
+    `max_weight`: for x₀-prediction, weigh each row by min(1/(1 − ᾱ), this); None weighs evenly. It is near 1
+    where all is noise, so that the layout is learned too; the signal-to-noise ratio would be near 0 there.
     """
 
     def objective(model: nn.Module, batch: PicturesAndCaptions, draws: Draws) -> Loss:

@@ -131,7 +131,7 @@ def asked_pairs(drawings: Sequence[Record]) -> list[Asked]:
 def painted(
     painter: "Dalle2", asked: Sequence[Asked], out: Path, *, seed: int, count: int
 ) -> list[Image.Image]:
-    """The paintings, one for each row of `asked`, where each stands `count` times; kept as PNG files in `out`."""
+    """The paintings, one for each row of `asked`, where each stands `count` times; kept as PNGs in `out`."""
     with Progress(transient=True) as bar:
         task = bar.add_task("painting")
         images = painter.paint(

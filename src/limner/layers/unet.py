@@ -28,10 +28,11 @@ class UNetConfig:
     picture a 16² map, which is what a CPU can train). `attention`: the downsampling factors, counted after
     folding, at which residual blocks are followed by attention; () leaves attention out altogether, as
     unCLIP's upsamplers do. `context_width`: width of the text tokens that attention reads, None without.
-    `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added. `positions`: side of a
-    learned map added after folding, None without (as in the papers). A shallow network learns where it is from
-    the picture's borders alone; from pure noise and a global condition it needs to be told. A network with
-    such a map works at one size only.
+    `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added.
+
+    `positions`: side of a learned map added after folding, None without (as in the papers). A shallow network
+    learns where it is from the picture's borders alone; to paint from pure noise and a global condition it
+    needs to be told. A network with such a map works at one size only.
     """
 
     in_channels: int
@@ -187,7 +188,7 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(config.in_channels * patch_area, first, 3, padding=1)
         self.positions = None
         if config.positions is not None:
-            self.positions = nn.Parameter(torch.zeros(first, config.positions, config.positions))
+            self.positions = nn.Parameter(0.1 * torch.randn(first, config.positions, config.positions))
 
         def attention(channels: int, factor: int) -> AttentionBlock | None:
             return AttentionBlock(channels=channels, config=config) if factor in config.attention else None
@@ -252,7 +253,8 @@ class UNet(nn.Module):
         if self.positions is not None:
             if h.shape[1:] != self.positions.shape:
                 side = patch * self.positions.shape[-1]
-                raise ValueError(f"x: {x.shape[2]}×{x.shape[3]} pixels, but this network knows {side}×{side} only")
+                given = f"{x.shape[2]}×{x.shape[3]}"
+                raise ValueError(f"x: {given} pixels, but this network knows {side}×{side} only")
             h = h + self.positions
         skips = [h]
         for step in self.down:

@@ -55,8 +55,8 @@ def toy() -> DecoderRecipe:
         out_channels=3,
         channels=32,
         depth=1,
-        multipliers=(2, 3),
-        attention=(2,),
+        multipliers=(2, 3, 4),
+        attention=(2, 4),
         head_width=32,
         context_width=96,
         scale_shift=True,
@@ -98,8 +98,8 @@ def small() -> DecoderRecipe:
         out_channels=3,
         channels=64,
         depth=1,
-        multipliers=(2, 3),
-        attention=(2,),
+        multipliers=(1, 2, 3),
+        attention=(2, 4),
         head_width=32,
         context_width=192,
         scale_shift=True,
@@ -117,9 +117,9 @@ def small() -> DecoderRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=2900,
+        steps=1800,
         batch=32,
-        learning_rate=1e-3,
+        learning_rate=8e-4,
         warmup=100,
         betas=(0.9, 0.99),
         eps=1e-8,
@@ -128,8 +128,8 @@ def small() -> DecoderRecipe:
         ema=0.998,
         precision="auto",
         seed=2,
-        save_every=500,
-        sample_every=500,
+        save_every=100,
+        sample_every=450,
     )
     return DecoderRecipe(model=model, train=training, drop_picture=0.1, drop_caption=0.5, max_weight=20.0)
 
