@@ -10,7 +10,7 @@ from limner.cli.places import try_writing
 from limner.cli.progress import progress
 
 HELP = """Measure a painter on what it has not seen.
-  limner evaluate --data emoji --judge judge/model --out report
+  limner evaluate --data emoji --judge runs/judge --out report
   limner evaluate --sheet sheet.png"""
 
 
