@@ -231,7 +231,7 @@ class Dalle2:
         *,
         advance: Callable[[int], None] = _silently,
     ) -> Drawn:
-        """Decoder: z_i and the words → small picture; section 2.1. What guidance leads away from has neither."""
+        """Decoder: z_i and the words → small picture; section 2.1. Guidance is away from having neither."""
         decoder, wanted = self.decoder, understood.commissions
         side = decoder.config.resolution
         draws = Draws([mix(c.seed, "decoder") for c in wanted], device=self.device)
