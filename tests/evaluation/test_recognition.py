@@ -122,7 +122,7 @@ def test_the_objective_s_baseline_is_a_model_that_knows_nothing():
         model.names.bias.zero_()
     batch = NamedFeatures(torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1]))
     loss = naming_objective(0.1)(model, batch, Draws([0]))
-    assert float(loss.total) == pytest.approx(loss.baseline)
+    assert loss.total.item() == pytest.approx(loss.baseline)
 
 
 def test_batches_are_a_function_of_step_and_row():

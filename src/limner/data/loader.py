@@ -23,7 +23,6 @@ from einops import rearrange
 from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from limner.data.captions import with_ground
@@ -31,6 +30,7 @@ from limner.data.colours import GROUNDS
 from limner.data.folder import Record, read
 from limner.draws import mix
 from limner.errors import LimnerError
+from limner.progress import watched
 
 # Flags are a sixth of the emoji and all alike; left alone they would be a sixth of every batch.
 GROUP_WEIGHT = {"flags": 0.3}
@@ -175,7 +175,7 @@ def _pixels(folder: Path, records: Sequence[Record], size: int) -> NDArray[np.ui
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             decoded = pool.map(lambda r: _decode(r.file, size), records)
             label = f"reading {folder.name} at {size} pixels"
-            for i, pixels in enumerate(track(decoded, label, total=len(records), transient=True)):
+            for i, pixels in enumerate(watched(decoded, label, total=len(records))):
                 kept[i] = pixels
         kept.flush()
         del kept

@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from limner.data.colours import dominant_colours, oklab, srgb
 from limner.data.emoji import replace_text
@@ -26,6 +25,7 @@ from limner.data.splits import fraction
 from limner.data.words import named
 from limner.draws import mix
 from limner.errors import LimnerError
+from limner.progress import watched
 
 Relation = Literal["to the left of", "to the right of", "above", "below"]
 RELATIONS: tuple[Relation, ...] = ("to the left of", "to the right of", "above", "below")
@@ -319,7 +319,7 @@ def write(
         for test, number in ((False, count), (True, tests)):
             job = _Job(pool, out, size, seed, test)
             made = executor.map(_make, [job] * number, range(number), chunksize=100)
-            rows += track(made, "drawing held-out scenes" if test else "drawing scenes", total=number)
+            rows += watched(made, "drawing held-out scenes" if test else "drawing scenes", total=number)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     credit = folder / "ATTRIBUTION.md"
     if credit.exists():

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from jaxtyping import Float
 from PIL import Image
-from rich.progress import track
 from torch import Tensor, nn
 
 from limner.errors import LimnerError
+from limner.progress import watched
 
 WIDTH = 1280
 # The side it was trained at. Smaller sides are several times faster, and what small pictures show survives.
@@ -95,7 +95,7 @@ def features(
 ) -> Float[Tensor, "n 1280"]:
     """Features of `total` batches of pictures in [-1, 1], as they come, behind a progress bar; on the CPU."""
     device = next(trunk.parameters()).device
-    bar = track(batches, label, total=total, transient=True)
+    bar = watched(batches, label, total=total)
     found = [trunk(batch.to(device), side=side).cpu() for batch in bar]
     if not found:
         raise ValueError("batches is empty: give at least one picture")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor
 
 from limner.clip import Clip, unit
 from limner.data.loader import Gallery, open_gallery
 from limner.errors import LimnerError
 from limner.evaluation.intervals import Estimate, share
+from limner.progress import watched
 from limner.text import ClipTokenizer
 
 CHUNK = 64
@@ -92,7 +92,7 @@ def galleries(clip: Clip, tokenizer: ClipTokenizer, folder: Path) -> Iterator[Ma
     """
     held_out = open_gallery([folder], size=clip.config.vision.resolution, splits=("concept",))
     found = False
-    for numbers in track(list(by_style(held_out).values()), "retrieving", transient=True):
+    for numbers in watched(list(by_style(held_out).values()), "retrieving"):
         if len(numbers) < 2:
             continue
         found = True

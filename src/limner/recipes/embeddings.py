@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
-from rich.progress import track
 
 from limner import checkpoint
 from limner.clip import Clip, ClipConfig, unit
 from limner.data.loader import COLOURED_GROUNDS, Gallery
+from limner.progress import watched
 
 CHUNK = 256
 
@@ -36,7 +36,7 @@ def embedded(clip: Clip, gallery: Gallery, *, cache: Path) -> NDArray[np.float32
     device = next(clip.parameters()).device
     grounds = COLOURED_GROUNDS + 1
     out = np.zeros((len(gallery), grounds, clip.config.embedding), np.float32)
-    for start in track(range(0, len(gallery), CHUNK), "reading pictures with CLIP", transient=True):
+    for start in watched(range(0, len(gallery), CHUNK), "reading pictures with CLIP"):
         rows = list(range(start, min(start + CHUNK, len(gallery))))
         for number in range(grounds):
             seen = rows if number == 0 else [row for row in rows if not gallery.opaque[row]]
