@@ -200,7 +200,7 @@ def test_two_runs_of_the_command_give_the_same_bytes(limner, line):
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
 def test_ctrl_c_ends_with_130_whole_pictures_and_their_paths(line, tmp_path, environment):
-    arguments = ["paint", "a pear", "--count", "64", "--weights", str(line), "--steps", "30", "--size", "64"]
+    arguments = ["paint", "a pear", "--count", "64", "--weights", str(line), "--steps", "100", "--size", "64"]
     process = subprocess.Popen(
         [sys.executable, "-m", "limner", *arguments, "--device", "cpu"],
         cwd=tmp_path,
@@ -208,6 +208,8 @@ def test_ctrl_c_ends_with_130_whole_pictures_and_their_paths(line, tmp_path, env
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in the background has been told to ignore Ctrl-C, and would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and len(list(tmp_path.glob("paintings/*.png"))) < 16:
         time.sleep(0.02)
