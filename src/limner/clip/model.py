@@ -46,12 +46,18 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """Both towers, the width of the shared space, and the activation ("quick_gelu" in published weights)."""
+    """Both towers, the width of the shared space, and the activation ("quick_gelu" in published weights).
+
+    `thumbnail`: side of the small picture that a linear head reads back from the embedding while training;
+    None as published. A small CLIP trained by contrast alone tells styles and colours apart and forgets
+    layout, and what the embedding forgets a decoder cannot paint.
+    """
 
     vision: VisionConfig
     text: TextConfig
     embedding: int
     activation: Activation
+    thumbnail: int | None = None
 
 
 class Features(NamedTuple):
@@ -62,11 +68,15 @@ class Features(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Unit embeddings of pictures and of captions, (B, embedding) each, and the inverse temperature."""
+    """Unit embeddings of pictures and of captions, (B, embedding) each, and the inverse temperature.
+
+    `thumbnails`: (B, 3, side, side) in [-1, 1], what the embeddings recall of their pictures; None without head.
+    """
 
     images: Tensor
     texts: Tensor
     scale: Tensor
+    thumbnails: Tensor | None
 
 
 def in_chunks(encode: Callable[[Tensor], Tensor], rows: Tensor, chunk: int | None) -> Tensor:
@@ -158,6 +168,8 @@ class Clip(nn.Module):
         self.vision = VisionTower(config.vision, embedding=config.embedding, activation=config.activation)
         self.text = TextTower(config.text, embedding=config.embedding, activation=config.activation)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+        side = config.thumbnail
+        self.recall = None if side is None else nn.Linear(config.embedding, 3 * side**2)
 
     @property
     def scale(self) -> Float[Tensor, ""]:
@@ -185,7 +197,14 @@ class Clip(nn.Module):
         """
         images = in_chunks(lambda rows: unit(self.encode_image(rows).pooled), pictures, chunk)
         texts = in_chunks(lambda rows: unit(self.encode_text(rows).pooled), ids, chunk)
-        return Pair(images, texts, self.scale)
+        return Pair(images, texts, self.scale, None if self.recall is None else self.recalled(images))
+
+    def recalled(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 side side"]:
+        """The small pictures that unit embeddings remember; only with a `thumbnail` head."""
+        if self.recall is None or self.config.thumbnail is None:
+            raise ValueError("thumbnail: this CLIP was trained without a head that recalls pictures")
+        flat = self.recall(embeddings * self.config.embedding**0.5)
+        return rearrange(flat, "b (c h w) -> b c h w", c=3, h=self.config.thumbnail)
 
 
 def vit_b_32() -> ClipConfig:

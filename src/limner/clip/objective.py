@@ -53,10 +53,20 @@ def numbers(local: Float[Tensor, "b d"]) -> Int[Tensor, "b"]:
     return torch.arange(len(local), device=local.device) + rank() * len(local)
 
 
-def contrastive_objective(chunk: int | None = None) -> Objective[CaptionedPictures]:
+def forgotten(thumbnails: Float[Tensor, "b 3 s s"], pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+    """Share of the pictures' variance, at the thumbnails' size, that the thumbnails miss; 1 for their mean."""
+    small = F.adaptive_avg_pool2d(pictures.float(), thumbnails.shape[-1])
+    variance = (small - small.mean(dim=0)).square().mean()
+    return (thumbnails.float() - small).square().mean() / variance.clamp(min=1e-6)
+
+
+def contrastive_objective(
+    chunk: int | None = None, *, recall_weight: float = 1.0
+) -> Objective[CaptionedPictures]:
     """The training objective: contrastive loss, and the share of rows that find their partner.
 
     `chunk`: rows at a time through the towers, for batches larger than memory (see `Clip.forward`).
+    `recall_weight`: of the thumbnails' error, where the model has a head for them.
     """
 
     def objective(model: torch.nn.Module, batch: CaptionedPictures, _draws: Draws) -> Loss:
@@ -72,7 +82,12 @@ def contrastive_objective(chunk: int | None = None) -> Objective[CaptionedPictur
         with torch.no_grad():
             found = ((images @ gathered(texts).T).argmax(dim=1) == numbers(images)).float().mean()
         report = {"retrieval": found, "scale": pair.scale.detach()}
-        return Loss(total=loss, report=report, baseline=math.log(len(same)))
+        baseline = math.log(len(same))
+        if pair.thumbnails is not None:
+            missed = forgotten(pair.thumbnails, batch.pictures)
+            report["forgotten"] = missed.detach()
+            loss, baseline = loss + recall_weight * missed, baseline + recall_weight
+        return Loss(total=loss, report=report, baseline=baseline)
 
     return objective
 
