@@ -17,11 +17,16 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A scalar to minimise, what else is worth plotting, and what a model that knows nothing would score."""
+    """A scalar to minimise, what else is worth plotting, and what a model that knows nothing would score.
+
+    `warning`: what ails the model though its loss may fall, in one sentence that training prints with its
+    verdict; a collapsed codebook, say. None where all is well.
+    """
 
     total: Tensor
     report: Mapping[str, Tensor] = field(default_factory=dict)
     baseline: float
+    warning: str | None = None
 
 
 Objective = Callable[[nn.Module, Batch, Draws], Loss]

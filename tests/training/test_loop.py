@@ -247,6 +247,18 @@ def test_it_says_what_it_will_cost_and_how_it_went(tmp_path):
     assert said.count("tiny at step") == 5
 
 
+def test_what_the_objective_warns_of_is_said(tmp_path):
+    ailing = float(batches(3, range(1))[0, 0, 0, 0])
+
+    def warning(model: nn.Module, batch: Tensor, draws: Draws) -> Loss:
+        at_step_3 = float(batch[0, 0, 0, 0]) == ailing
+        return replace(objective(model, batch, draws), warning="COLLAPSED: one code" if at_step_3 else None)
+
+    _, _, said = run(tmp_path, config=replace(CONFIG, steps=10), objective=warning)
+    assert "tiny at step 4: COLLAPSED: one code; loss " in said
+    assert said.count("tiny at step") == said.count("too early to say") + 1 == 5
+
+
 def test_an_existing_run_is_not_overwritten(tmp_path):
     with pytest.raises(PowerCutError):
         run(tmp_path, batches=until(6))

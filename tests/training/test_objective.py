@@ -28,6 +28,7 @@ def test_unwrapped():
 def test_a_loss_is_a_fact():
     loss = Loss(total=torch.tensor(1.0), baseline=math.log(2))
     assert loss.report == {}
+    assert loss.warning is None
     with pytest.raises(dataclasses.FrozenInstanceError):
         loss.total = torch.tensor(2.0)
 

@@ -55,6 +55,15 @@ def test_verdicts(tmp_path, losses, clipped, sentence):
     assert re.match(sentence, verdict(history(tmp_path, losses, clipped=clipped)))
 
 
+@pytest.mark.parametrize("losses", [[1.0], [0.99] * 300, falling(300, 0.1)], ids=["early", "flat", "healthy"])
+def test_a_warning_comes_before_any_verdict(tmp_path, losses):
+    made = history(tmp_path, losses)
+    said = verdict(made, "COLLAPSED: 2 of 512 codes are chosen")
+    assert said.startswith("COLLAPSED: 2 of 512 codes are chosen; loss ")
+    assert "healthy" not in said
+    assert said != verdict(made, None)
+
+
 def test_one_odd_batch_moves_nothing(tmp_path):
     made = history(tmp_path, [0.5] * 60)
     made.add(60, {"loss": 1e6, "gradient": 1.0}, baseline=1.0, clipped=False)

@@ -220,7 +220,7 @@ def train(
             if sampler is not None and lead and (done % config.sample_every == 0 or done == config.steps):
                 _sample(sampler, inner, ema, out / "samples" / f"{done:08d}.png")
             if lead and done % max(1, config.steps // 5) == 0:
-                console.print(f"{name} at step {done:,}: {verdict(history)}")
+                console.print(f"{name} at step {done:,}: {verdict(history, loss.warning)}")
     with ema.applied(inner):
         weights = whole_weights(inner)
         if lead:

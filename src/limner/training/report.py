@@ -85,14 +85,19 @@ class History:
         return statistics.median(self.losses[-50:])
 
 
-def verdict(history: History) -> str:
-    """One line on how a run is doing, and what to try if it is not doing well."""
+def verdict(history: History, warning: str | None = None) -> str:
+    """One line on how a run is doing, and what to try if it is not doing well.
+
+    `warning`: what the objective says of the model itself, which the loss may not show; it comes first.
+    """
     if not history.losses:
         return "no step taken yet"
     loss, baseline = history.recent(), history.baseline
     share = statistics.mean(history.clipped)
     early = statistics.median(history.losses[: max(1, len(history.losses) // 10)])
     found = f"loss {loss:.4g} against {baseline:.4g} for a model that knows nothing"
+    if warning is not None:
+        return f"{warning}; {found}"
     if len(history.losses) < 100:
         return f"too early to say: {found}"
     if share > 0.5:
