@@ -1,5 +1,6 @@
 """The pre-LN transformer that CLIP's towers, GLIDE's text encoder and unCLIP's prior are all made of."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,6 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 Activation = Literal["gelu", "quick_gelu"]
+# Queries, keys and values, (B, heads, N, d) each → what every query gathered, of the same shape.
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def quick_gelu(x: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
@@ -33,9 +36,12 @@ class SelfAttention(nn.Module):
         *,
         causal: bool = False,
         key_mask: Bool[Tensor, "b n"] | None = None,
+        attend: Attend | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Mix rows; `causal` and `key_mask` as in `Transformer`."""
+        """Mix rows; `causal` and `key_mask` as in `Transformer`, `attend` as in `Block`."""
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        if attend is not None:
+            return self.out(rearrange(attend(q, k, v), "b h n d -> b n (h d)"))
         mask = None if key_mask is None else rearrange(key_mask, "b n -> b 1 1 n")
         if causal and mask is not None:
             n = x.shape[1]
@@ -63,9 +69,14 @@ class Block(nn.Module):
         *,
         causal: bool = False,
         key_mask: Bool[Tensor, "b n"] | None = None,
+        attend: Attend | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Refine rows; `causal` and `key_mask` as in `Transformer`."""
-        x = x + self.attention(self.norm_attention(x), causal=causal, key_mask=key_mask)
+        """Refine rows; `causal` and `key_mask` as in `Transformer`.
+
+        `attend` takes the place of both: it alone decides who looks at whom, so that a room can bring a
+        sparse pattern or a memory of rows read before.
+        """
+        x = x + self.attention(self.norm_attention(x), causal=causal, key_mask=key_mask, attend=attend)
         return x + self.narrow(self.activation(self.widen(self.norm_mlp(x))))
 
 
