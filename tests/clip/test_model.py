@@ -170,3 +170,20 @@ def test_initialised_as_published():
     for parameter in (vision.positions, vision.projection):
         assert parameter.std().item() == pytest.approx(1 / math.sqrt(256), rel=0.02)
     assert vision.patches.bias is None
+
+
+@torch.no_grad()
+def test_with_a_layout_every_place_has_a_line_of_its_own_to_the_embedding():
+    tower = Clip(replace(CONFIG, vision=replace(CONFIG.vision, layout=3))).eval().vision
+    plain, tokens = VisionTower(CONFIG.vision, embedding=8, activation="quick_gelu"), torch.randn(1, 9, 16)
+    assert tower.layout is not None and plain.layout is None
+    before = tower.layout(tokens)
+    moved = []
+    for place in range(9):
+        other = tokens.clone()
+        other[0, place] += 1.0
+        moved.append((tower.layout(other) - before)[0])
+    # Nine places, three numbers each, eight directions: as many independent ones as there is room for.
+    assert torch.linalg.matrix_rank(torch.stack(moved)) == 8
+    added = sum(p.numel() for p in tower.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert added == (16 + 1) * 3 + 9 * 3 * 8

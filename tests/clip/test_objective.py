@@ -18,7 +18,7 @@ from limner.clip import (
     contrastive_objective,
     unit,
 )
-from limner.clip.objective import CaptionedPictures, caption_groups
+from limner.clip.objective import CaptionedPictures, caption_groups, forgotten
 from limner.draws import Draws
 
 CONFIG = ClipConfig(
@@ -180,3 +180,34 @@ def test_retrieval_is_the_share_that_finds_its_partner():
         expected = ((pair.images @ pair.texts.T).argmax(dim=1) == torch.arange(8)).float().mean()
         found = contrastive_objective()(model, full, Draws(range(8))).report["retrieval"]
     assert found == expected
+
+
+def test_forgetting_is_measured_in_shares_of_variance():
+    pictures = batch(16).pictures
+    small = nn.functional.avg_pool2d(pictures, 2)
+    assert forgotten(small, pictures).item() == pytest.approx(0.0, abs=1e-10)
+    mean = small.mean(dim=0, keepdim=True).expand_as(small)
+    assert forgotten(mean, pictures).item() == pytest.approx(1.0, abs=1e-5)
+    half = (small + mean) / 2
+    assert forgotten(half, pictures).item() == pytest.approx(0.25, abs=1e-5)
+
+
+def test_recalling_adds_its_share_to_the_loss_and_reaches_the_picture_tower_alone():
+    torch.manual_seed(0)
+    model, given = Clip(replace(CONFIG, thumbnail=4)), batch()
+    loss = {
+        weight: contrastive_objective(recall_weight=weight)(model, given, Draws.for_step(0, 0, range(8)))
+        for weight in (0.0, 2.0)
+    }
+    missed = loss[0.0].report["forgotten"].item()
+    assert (loss[2.0].total - loss[0.0].total).item() == pytest.approx(2 * missed, rel=1e-4)
+    assert loss[2.0].baseline == pytest.approx(math.log(8) + 2)
+    forgotten(model(given.pictures, given.ids).thumbnails, given.pictures).backward()
+    assert model.vision.patches.weight.grad.abs().max() > 1e-6
+    assert model.text.embed.weight.grad is None
+    assert "forgotten" not in contrastive_objective()(clip(), given, Draws.for_step(0, 0, range(8))).report
+
+
+def test_a_clip_without_the_head_recalls_nothing():
+    with pytest.raises(ValueError, match="thumbnail: this CLIP was trained without a head"):
+        clip().recalled(torch.zeros(1, 8))

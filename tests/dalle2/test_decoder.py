@@ -32,7 +32,7 @@ UNET = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=1,
-    positions=None,
+    canvas=0,
 )
 CONFIG = DecoderConfig(
     resolution=8,
@@ -192,6 +192,20 @@ def test_the_caption_is_read(kind):
         ]
     for other in others:
         assert moves(model(**given), model(**given | {"caption": other}))
+
+
+@torch.no_grad()
+def test_a_canvas_is_a_third_door_for_the_picture():
+    with_canvas = replace(CONFIG, unet=replace(UNET, canvas=2))
+    model, given = decoder(with_canvas), inputs(clip_tokens())
+    for way in (model.to_condition, model.to_tokens):  # the two doors of the paper, shut
+        nn.init.zeros_(way.weight)
+    before = model(**given)
+    assert moves(before, model(**given | {"picture": torch.ones(2, 6)}))
+    dropped = given | {"keep_picture": ~KEEP}
+    assert not moves(model(**dropped), model(**dropped | {"picture": torch.ones(2, 6)}))
+    assert model.to_canvas.weight.shape == (2 * 8 * 8, 6)
+    assert decoder().to_canvas is None
 
 
 def test_a_decoder_needs_a_width_for_its_tokens():

@@ -35,7 +35,7 @@ UNET = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=2,
-    positions=None,
+    canvas=0,
 )
 CONFIG = DecoderConfig(
     resolution=4,

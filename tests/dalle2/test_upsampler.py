@@ -25,7 +25,7 @@ UNET = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=2,
-    positions=None,
+    canvas=0,
 )
 CONFIG = UpsamplerConfig(
     low=16,

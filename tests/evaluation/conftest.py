@@ -48,7 +48,7 @@ def unet(channels: int, context: int | None) -> UNetConfig:
         scale_shift=True,
         dropout=0.0,
         patch=8,
-        positions=None,
+        canvas=0,
     )
 
 

@@ -21,7 +21,7 @@ ADM_64 = UNetConfig(
     scale_shift=True,
     dropout=0.1,
     patch=1,
-    positions=None,
+    canvas=0,
 )
 # 256×256: attention at 32×32, 16×16 and 8×8.
 ADM_256 = replace(ADM_64, channels=256, depth=2, multipliers=(1, 1, 2, 2, 4, 4), attention=(8, 16, 32))

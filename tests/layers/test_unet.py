@@ -23,7 +23,7 @@ TINY = UNetConfig(
     scale_shift=True,
     dropout=0.0,
     patch=1,
-    positions=None,
+    canvas=0,
 )
 
 
@@ -217,6 +217,23 @@ def test_refusals():
         AttentionBlock(channels=64, config=replace(TINY, head_width=24))
     with pytest.raises(ValueError, match="context: this network reads text tokens and was given none"):
         UNet(TINY)(torch.zeros(1, 3, 8, 8), torch.zeros(1))
+    with pytest.raises(ValueError, match="canvas: this network reads 0 channels and was given 2 channels"):
+        UNet(TINY)(torch.zeros(1, 3, 8, 8), torch.zeros(1), canvas=torch.zeros(1, 2, 8, 8))
+    with pytest.raises(ValueError, match="canvas: this network reads 2 channels and was given none"):
+        UNet(replace(TINY, canvas=2))(torch.zeros(1, 3, 8, 8), torch.zeros(1))
+
+
+@torch.no_grad()
+def test_a_canvas_lies_beside_the_folded_picture_place_by_place():
+    config = replace(TINY, canvas=2, patch=2, context_width=None, attention=())
+    stem = of(config).stem
+    canvas = torch.zeros(1, 2, 8, 8)
+    canvas[0, 1, 2, 6] = 1.0
+    touched = (
+        stem(torch.cat([torch.zeros(1, 12, 8, 8), canvas], dim=1)) - stem(torch.zeros(1, 14, 8, 8))
+    ).abs()
+    places = touched.sum(dim=(0, 1)).nonzero().tolist()
+    assert places == [[row, column] for row in (1, 2, 3) for column in (5, 6, 7)]
 
 
 def test_glides_blocks_one_by_one():
@@ -233,7 +250,7 @@ def test_glides_blocks_one_by_one():
         scale_shift=True,
         dropout=0.1,
         patch=1,
-        positions=None,
+        canvas=0,
     )
     with torch.device("meta"):
         net = UNet(config)

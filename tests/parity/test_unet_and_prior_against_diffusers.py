@@ -106,7 +106,7 @@ def test_unet(scale_shift: bool) -> None:
         scale_shift=scale_shift,
         dropout=0.0,
         patch=1,
-        positions=None,
+        canvas=0,
     )
     net = randomised(UNet(config))
     other = diffusers.UNet2DConditionModel(

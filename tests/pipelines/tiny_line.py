@@ -31,7 +31,7 @@ def unet(*, in_channels: int, patch: int, attention: tuple[int, ...], context: i
         scale_shift=True,
         dropout=0.0,
         patch=patch,
-        positions=None,
+        canvas=0,
     )
 
 

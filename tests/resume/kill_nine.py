@@ -49,7 +49,7 @@ def life(out: Path, moment: int | None, delay: float) -> None:
         scale_shift=True,
         dropout=0.2,
         patch=1,
-        positions=None,
+        canvas=0,
     )
     config = DecoderConfig(
         resolution=8,

@@ -24,13 +24,19 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Sizes of the picture tower; `patch` divides `resolution`, both in pixels."""
+    """Sizes of the picture tower; `patch` divides `resolution`, both in pixels.
+
+    `layout`: numbers of each patch that reach the embedding directly, 0 as published. The class token of a
+    shallow tower looks at the picture through few heads and so through few patterns; what stands where is
+    lost on the way, unless every place has a line of its own.
+    """
 
     resolution: int
     patch: int
     width: int
     layers: int
     heads: int
+    layout: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +120,13 @@ class VisionTower(nn.Module):
         )
         self.norm_out = nn.LayerNorm(config.width)
         self.projection = nn.Parameter(std * torch.randn(config.width, embedding))
+        self.layout = None
+        if config.layout:
+            self.layout = nn.Sequential(
+                nn.Linear(config.width, config.layout),
+                nn.Flatten(),
+                nn.Linear((tokens - 1) * config.layout, embedding, bias=False),
+            )
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
@@ -126,7 +139,10 @@ class VisionTower(nn.Module):
         x = rearrange(self.patches(x), "b d h w -> b (h w) d")
         x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=x.shape[0]).to(x.dtype), x], dim=1)
         x = self.transformer(self.norm_in(x + self.positions))
-        return Features(self.norm_out(x[:, 0]) @ self.projection, x)
+        pooled = self.norm_out(x[:, 0]) @ self.projection
+        if self.layout is not None:
+            pooled = pooled + self.layout(x[:, 1:])
+        return Features(pooled, x)
 
 
 class TextTower(nn.Module):

@@ -73,7 +73,8 @@ class Decoder(nn.Module):
     """(x_t, t, z_i, caption) → prediction.
 
     z_i enters twice (Ramesh et al. 2022, section 2.1): projected and added to the time embedding, and as
-    four tokens before the text tokens that every attention block reads.
+    four tokens before the text tokens that every attention block reads. Where the U-Net has a canvas, z_i is
+    also laid out on it, linearly; the paper's networks are deep enough to do without.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -90,6 +91,10 @@ class Decoder(nn.Module):
             self.text = TextEncoder(config.text)
         else:
             self.text = ClipTextReader(config.text, context_width=context, condition_width=condition)
+        self.to_canvas = None
+        if config.unet.canvas:
+            side = config.resolution // config.unet.patch
+            self.to_canvas = nn.Linear(config.embedding, config.unet.canvas * side**2)
         self.unet = UNet(config.unet)
 
     def forward(
@@ -115,12 +120,17 @@ class Decoder(nn.Module):
             picture_mask = caption.mask.new_ones(len(x), self.config.picture_tokens)
             mask = torch.cat([picture_mask, caption.mask], dim=1)
         tokens = rearrange(self.to_tokens(z), "b (n d) -> b n d", n=self.config.picture_tokens)
+        canvas = None
+        if self.to_canvas is not None:
+            side = self.config.resolution // self.config.unet.patch
+            canvas = rearrange(self.to_canvas(z), "b (k h w) -> b k h w", h=side, w=side)
         out: Tensor = self.unet(
             x,
             t,
             condition=self.to_condition(z) + pooled,
             context=torch.cat([tokens, rows], dim=1),
             context_mask=mask,
+            canvas=canvas,
         )
         return out
 
@@ -139,7 +149,7 @@ def paper() -> DecoderConfig:
         scale_shift=True,
         dropout=0.1,
         patch=1,
-        positions=None,
+        canvas=0,
     )
     text = TextEncoderConfig(
         context=128,
@@ -174,7 +184,7 @@ def karlo() -> DecoderConfig:
         scale_shift=True,
         dropout=0.0,
         patch=1,
-        positions=None,
+        canvas=0,
     )
     return DecoderConfig(
         resolution=64,

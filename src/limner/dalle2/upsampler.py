@@ -74,7 +74,7 @@ def paper_256() -> UpsamplerConfig:
         scale_shift=True,
         dropout=0.1,
         patch=1,
-        positions=None,
+        canvas=0,
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="eps", learned_variance=False)
     return UpsamplerConfig(low=64, high=256, unet=unet, diffusion=spec)
@@ -94,7 +94,7 @@ def karlo_256() -> UpsamplerConfig:
         scale_shift=False,
         dropout=0.0,
         patch=1,
-        positions=None,
+        canvas=0,
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="eps", learned_variance=False)
     return UpsamplerConfig(low=64, high=256, unet=unet, diffusion=spec)

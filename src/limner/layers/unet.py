@@ -30,9 +30,9 @@ class UNetConfig:
     unCLIP's upsamplers do. `context_width`: width of the text tokens that attention reads, None without.
     `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added.
 
-    `positions`: side of a learned map added after folding, None without (as in the papers). A shallow network
-    learns where it is from the picture's borders alone; to paint from pure noise and a global condition it
-    needs to be told. A network with such a map works at one size only.
+    `canvas`: channels of a map that stands beside the folded picture at the input, 0 without (as in the papers).
+    A shallow network that starts from pure noise cannot turn one global vector into a layout by itself; on a
+    canvas whoever makes the vector may lay it out first.
     """
 
     in_channels: int
@@ -46,7 +46,7 @@ class UNetConfig:
     scale_shift: bool
     dropout: float
     patch: int
-    positions: int | None
+    canvas: int
 
     @property
     def embedding_width(self) -> int:
@@ -185,10 +185,7 @@ class UNet(nn.Module):
         patch_area = config.patch**2
         self.time = TimeEmbedding(width=config.channels, out=config.embedding_width)
         first = config.channels * config.multipliers[0]
-        self.stem = nn.Conv2d(config.in_channels * patch_area, first, 3, padding=1)
-        self.positions = None
-        if config.positions is not None:
-            self.positions = nn.Parameter(0.1 * torch.randn(first, config.positions, config.positions))
+        self.stem = nn.Conv2d(config.in_channels * patch_area + config.canvas, first, 3, padding=1)
 
         def attention(channels: int, factor: int) -> AttentionBlock | None:
             return AttentionBlock(channels=channels, config=config) if factor in config.attention else None
@@ -236,11 +233,13 @@ class UNet(nn.Module):
         condition: Float[Tensor, "b e"] | None = None,
         context: Float[Tensor, "b l d"] | None = None,
         context_mask: Bool[Tensor, "b l"] | None = None,
+        canvas: Float[Tensor, "b k h2 w2"] | None = None,
     ) -> Float[Tensor, "b c_out h w"]:
         """Predict from the noised picture `x` at times `t`.
 
         `condition` is added to the time embedding; `context` are text tokens for attention, of which
-        `context_mask` False are hidden. Height and width must be multiples of patch · 2^(levels-1).
+        `context_mask` False are hidden; `canvas` lies beside x after folding, patch times smaller. Height
+        and width must be multiples of patch · 2^(levels-1).
         """
         patch, levels = self.config.patch, len(self.config.multipliers)
         multiple = patch * 2 ** (levels - 1)
@@ -249,13 +248,13 @@ class UNet(nn.Module):
         embedding = self.time(t)
         if condition is not None:
             embedding = embedding + condition
-        h = self.stem(rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch))
-        if self.positions is not None:
-            if h.shape[1:] != self.positions.shape:
-                side = patch * self.positions.shape[-1]
-                given = f"{x.shape[2]}×{x.shape[3]}"
-                raise ValueError(f"x: {given} pixels, but this network knows {side}×{side} only")
-            h = h + self.positions
+        folded = rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch)
+        if (0 if canvas is None else canvas.shape[1]) != self.config.canvas:
+            given = "none" if canvas is None else f"{canvas.shape[1]} channels"
+            raise ValueError(
+                f"canvas: this network reads {self.config.canvas} channels and was given {given}"
+            )
+        h = self.stem(folded if canvas is None else torch.cat([folded, canvas.to(folded.dtype)], dim=1))
         skips = [h]
         for step in self.down:
             h = step(h, embedding, context, context_mask) if isinstance(step, Level) else step(h, embedding)

@@ -62,7 +62,7 @@ def toy() -> DecoderRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=4,
-        positions=8,
+        canvas=4,
     )
     model = DecoderConfig(
         resolution=32,
@@ -88,11 +88,11 @@ def toy() -> DecoderRecipe:
         save_every=300,
         sample_every=300,
     )
-    return DecoderRecipe(model=model, train=training, drop_picture=0.1, drop_caption=0.5, max_weight=20.0)
+    return DecoderRecipe(model=model, train=training, drop_picture=0.1, drop_caption=0.5, max_weight=3.0)
 
 
 def small() -> DecoderRecipe:
-    """What ships: 8.6 M parameters; an hour on two cores paints what a stranger recognises."""
+    """What ships: 9.9 M parameters; fifty minutes on two cores."""
     unet = UNetConfig(
         in_channels=3,
         out_channels=3,
@@ -105,7 +105,7 @@ def small() -> DecoderRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=4,
-        positions=16,
+        canvas=4,
     )
     model = DecoderConfig(
         resolution=64,
@@ -117,7 +117,7 @@ def small() -> DecoderRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=1800,
+        steps=6000,
         batch=32,
         learning_rate=8e-4,
         warmup=100,
@@ -125,13 +125,13 @@ def small() -> DecoderRecipe:
         eps=1e-8,
         weight_decay=0.01,
         clip_norm=1.0,
-        ema=0.998,
+        ema=0.999,
         precision="auto",
         seed=2,
-        save_every=100,
-        sample_every=450,
+        save_every=300,
+        sample_every=1000,
     )
-    return DecoderRecipe(model=model, train=training, drop_picture=0.1, drop_caption=0.5, max_weight=20.0)
+    return DecoderRecipe(model=model, train=training, drop_picture=0.1, drop_caption=0.5, max_weight=4.0)
 
 
 def paper() -> DecoderRecipe:

@@ -5,7 +5,7 @@ limner train line --size small --data data/emoji data/scenes --share 7 3 --out r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -92,8 +92,14 @@ def run(
 
 
 def assemble(runs: Path, line: Path) -> Path:
-    """Gather the four finished models of `runs` in one folder, in bfloat16, as they ship."""
+    """Gather the four finished models of `runs` in one folder, in bfloat16, as they ship.
+
+    CLIP leaves its thumbnail head behind: it served training, and no painter asks for it.
+    """
     for part, config_type in CONFIGS.items():
         config, state = checkpoint.load(runs / part / "model", config_type)
+        if isinstance(config, ClipConfig):
+            config = replace(config, thumbnail=None)
+            state = {name: value for name, value in state.items() if not name.startswith("recall.")}
         checkpoint.save(line / part, state, config, dtype=torch.bfloat16)
     return line

@@ -55,7 +55,7 @@ def toy() -> UpsamplerRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=2,
-        positions=None,
+        canvas=0,
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
     training = TrainConfig(
@@ -91,7 +91,7 @@ def small() -> UpsamplerRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=4,
-        positions=None,
+        canvas=0,
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
     training = TrainConfig(
