@@ -176,7 +176,8 @@ def test_initialised_as_published():
 def test_with_a_layout_every_place_has_a_line_of_its_own_to_the_embedding():
     tower = Clip(replace(CONFIG, vision=replace(CONFIG.vision, layout=3))).eval().vision
     plain, tokens = VisionTower(CONFIG.vision, embedding=8, activation="quick_gelu"), torch.randn(1, 9, 16)
-    assert tower.layout is not None and plain.layout is None
+    assert tower.layout is not None
+    assert plain.layout is None
     before = tower.layout(tokens)
     moved = []
     for place in range(9):

@@ -76,7 +76,8 @@ class Features(NamedTuple):
 class Pair(NamedTuple):
     """Unit embeddings of pictures and of captions, (B, embedding) each, and the inverse temperature.
 
-    `thumbnails`: (B, 3, side, side) in [-1, 1], what the embeddings recall of their pictures; None without head.
+    `thumbnails`: (B, 3, side, side) in [-1, 1], what the embeddings recall of their pictures; None without
+    the head.
     """
 
     images: Tensor

@@ -54,7 +54,7 @@ def numbers(local: Float[Tensor, "b d"]) -> Int[Tensor, "b"]:
 
 
 def forgotten(thumbnails: Float[Tensor, "b 3 s s"], pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
-    """Share of the pictures' variance, at the thumbnails' size, that the thumbnails miss; 1 for their mean."""
+    """Share of the pictures' variance, at the thumbnails' size, that they miss; 1 for their mean."""
     small = F.adaptive_avg_pool2d(pictures.float(), thumbnails.shape[-1])
     variance = (small - small.mean(dim=0)).square().mean()
     return (thumbnails.float() - small).square().mean() / variance.clamp(min=1e-6)

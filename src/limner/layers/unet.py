@@ -30,7 +30,7 @@ class UNetConfig:
     unCLIP's upsamplers do. `context_width`: width of the text tokens that attention reads, None without.
     `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added.
 
-    `canvas`: channels of a map that stands beside the folded picture at the input, 0 without (as in the papers).
+    `canvas`: channels of a map beside the folded picture at the input, 0 without (as in the papers).
     A shallow network that starts from pure noise cannot turn one global vector into a layout by itself; on a
     canvas whoever makes the vector may lay it out first.
     """

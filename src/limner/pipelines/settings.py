@@ -11,11 +11,11 @@ Sampler: TypeAlias = Literal["dpm++", "ddim", "ancestral"]
 # What is painted with unless somebody says otherwise. Tuned on the weights that ship.
 PRIOR_SAMPLER: Sampler = "ddim"
 PRIOR_STEPS = 25
-PRIOR_GUIDANCE = 2.0
+PRIOR_GUIDANCE = 3.0
 PRIOR_CANDIDATES = 2
 SAMPLER: Sampler = "dpm++"
 STEPS = 25
-GUIDANCE = 3.0
+GUIDANCE = 1.5
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
 

@@ -24,7 +24,7 @@ from limner.training import TrainConfig, train
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRecipe:
-    """`chunk`: rows at a time through the towers (None: all at once). `recall_weight`: of thumbnails' error."""
+    """`chunk`: rows at a time through the towers, None for all. `recall_weight`: of thumbnails' error."""
 
     model: ClipConfig
     train: TrainConfig
