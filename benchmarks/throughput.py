@@ -179,6 +179,7 @@ def prepared(part: Part, size: str, batch: int | None) -> Work:
             empty=empty,
             drop_picture=decoder_recipe.drop_picture,
             drop_caption=decoder_recipe.drop_caption,
+            blur_picture=decoder_recipe.blur_picture,
             max_weight=decoder_recipe.max_weight,
         )
         gallery = open_gallery([sample_dir()], size=decoder_recipe.model.resolution)

@@ -12,6 +12,7 @@ from limner.dalle2.objective import (
     PicturesAndCaptions,
     decoder_objective,
     diffusion_loss,
+    imprecise,
     noised,
     reduced,
     upsampler_objective,
@@ -66,9 +67,19 @@ def batch(rows: int = ROWS) -> PicturesAndCaptions:
     return PicturesAndCaptions(pictures, embeddings, ids)
 
 
-def objective(max_weight: float | None = None, drop_picture: float = 0.1, drop_caption: float = 0.5):
+def objective(
+    max_weight: float | None = None,
+    drop_picture: float = 0.1,
+    drop_caption: float = 0.5,
+    blur_picture: float = 0.0,
+):
     return decoder_objective(
-        read, empty=EMPTY, drop_picture=drop_picture, drop_caption=drop_caption, max_weight=max_weight
+        read,
+        empty=EMPTY,
+        drop_picture=drop_picture,
+        drop_caption=drop_caption,
+        blur_picture=blur_picture,
+        max_weight=max_weight,
     )
 
 
@@ -226,6 +237,26 @@ def test_conditions_are_dropped_independently_at_the_asked_rates():
     ):
         error = (expected * (1 - expected) / (rows * steps)) ** 0.5
         assert rate.mean().item() == pytest.approx(expected, abs=4 * error)
+
+
+def test_imprecise_embeddings_lie_at_the_cosine_that_the_docstring_says():
+    wide = nn.functional.normalize(torch.randn(400, 256, generator=torch.Generator().manual_seed(2)), dim=-1)
+    noise = torch.randn(400, 256, generator=torch.Generator().manual_seed(3))
+    for blur in (0.0, 0.4, 0.8):
+        seen = imprecise(wide, torch.full((400,), blur), noise)
+        torch.testing.assert_close(seen.norm(dim=1), torch.ones(400))
+        cosine = (seen * wide).sum(dim=1).mean().item()
+        assert cosine == pytest.approx((1 + blur**2) ** -0.5, abs=0.01)
+
+
+def test_the_decoder_sees_imprecise_embeddings_if_asked_to_and_exact_ones_if_not():
+    given, scale = batch(), CONFIG.embedding**0.5
+    for blur in (0.0, 0.8):
+        model = Wrapped(Decoder(CONFIG))
+        objective(blur_picture=blur)(model, given, Draws(range(ROWS)))
+        seen = model.calls[0]["picture"] / scale
+        torch.testing.assert_close(seen.norm(dim=1), torch.ones(ROWS))
+        assert ((seen * given.embeddings).sum(dim=1) > 0.9999).all().item() is (blur == 0)
 
 
 def test_drops_at_the_ends():

@@ -80,7 +80,12 @@ def life(out: Path, moment: int | None, delay: float) -> None:
     train(
         Decoder(config),
         decoder_objective(
-            read, empty=torch.zeros(5, dtype=torch.int64), drop_picture=0.1, drop_caption=0.5, max_weight=20.0
+            read,
+            empty=torch.zeros(5, dtype=torch.int64),
+            drop_picture=0.1,
+            drop_caption=0.5,
+            blur_picture=0.5,
+            max_weight=20.0,
         ),
         batches,
         name="decoder",

@@ -95,9 +95,9 @@ def small() -> UpsamplerRecipe:
     )
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
     training = TrainConfig(
-        steps=800,
+        steps=1200,
         batch=32,
-        learning_rate=1e-3,
+        learning_rate=5e-4,
         warmup=100,
         betas=(0.9, 0.99),
         eps=1e-8,
