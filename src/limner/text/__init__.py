@@ -1,4 +1,4 @@
-"""Words to numbers: byte pair encoding, as CLIP does it.
+"""Words to numbers: byte pair encoding, as CLIP does it, and as DALL-E 1 does, learned from captions.
 
 Frequent words become one token, rare ones a few pieces, and anything at all (a typo, an emoji, Tamil) falls
 back to its bytes, so nothing is ever unknown.
@@ -7,5 +7,6 @@ Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Uni
 """
 
 from limner.text.bpe import ClipTokenizer, CutCaptionWarning, clean
+from limner.text.trained import PADDING, CaptionTokenizer
 
-__all__ = ["ClipTokenizer", "CutCaptionWarning", "clean"]
+__all__ = ["PADDING", "CaptionTokenizer", "ClipTokenizer", "CutCaptionWarning", "clean"]
