@@ -50,9 +50,9 @@ def toy() -> PriorRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=250,
-        batch=128,
-        learning_rate=2e-3,
+        steps=600,
+        batch=64,
+        learning_rate=1.5e-3,
         warmup=30,
         betas=(0.9, 0.96),
         eps=1e-6,
@@ -62,7 +62,7 @@ def toy() -> PriorRecipe:
         precision="fp32",
         seed=1,
         save_every=200,
-        sample_every=250,
+        sample_every=600,
     )
     return PriorRecipe(model=model, train=training, drop_caption=0.1)
 

@@ -61,7 +61,7 @@ def toy() -> UpsamplerRecipe:
     training = TrainConfig(
         steps=200,
         batch=32,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         warmup=20,
         betas=(0.9, 0.99),
         eps=1e-8,
@@ -74,7 +74,7 @@ def toy() -> UpsamplerRecipe:
         sample_every=200,
     )
     model = UpsamplerConfig(low=32, high=64, unet=unet, diffusion=spec)
-    return UpsamplerRecipe(model=model, train=training, crop=0.5, blur=0.6, max_weight=20.0)
+    return UpsamplerRecipe(model=model, train=training, crop=0.5, blur=0.6, max_weight=4.0)
 
 
 def small() -> UpsamplerRecipe:
