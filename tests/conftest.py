@@ -6,6 +6,7 @@ from jaxtyping import install_import_hook
 install_import_hook("limner", "beartype.beartype")
 
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -13,3 +14,31 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 # A shared machine may stall for a second anywhere, so a slow example says nothing.
 hypothesis.settings.register_profile("limner", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("limner")
+
+
+@pytest.fixture(scope="session")
+def autoencoders(tmp_path_factory):
+    """A folder with vae, vqvae, vqvae2 and dvae as training leaves them: very small, 32×32, untrained."""
+    from limner import checkpoint
+    from limner.dvae import DVae, DVaeConfig
+    from limner.quantize import CodebookConfig
+    from limner.vae import Vae, VaeConfig
+    from limner.vqvae import CodePrior, CodePriorConfig, VqVae, VqVae2, VqVae2Config, VqVaeConfig
+
+    book = CodebookConfig(codes=16, width=4, beta=0.25, average=None)
+    top = CodePriorConfig(codes=16, side=4, width=8, layers=1, heads=1, condition=None, above=None)
+    prior = CodePriorConfig(codes=16, side=8, width=8, layers=1, heads=1, condition=None, above=None)
+    words = {"vocabulary": 64, "codebook": 8, "widths": (8, 8), "blocks": 1, "poolings": 1, "stem": 3}
+    parts = {
+        "vae": (Vae, VaeConfig(resolution=32, widths=(8, 8), blocks=0, hidden=16, latent=6, sigma=0.5)),
+        "vqvae/autoencoder": (VqVae, VqVaeConfig(channels=8, hidden=4, blocks=1, halvings=2, codebook=book)),
+        "vqvae/prior": (CodePrior, prior),
+        "vqvae2/autoencoder": (VqVae2, VqVae2Config(channels=8, hidden=4, blocks=1, codebook=book)),
+        "vqvae2/top": (CodePrior, top),
+        "dvae": (DVae, DVaeConfig(resolution=32, patch=2, gain=1.0, **words)),
+    }
+    folder = tmp_path_factory.mktemp("autoencoders")
+    torch.manual_seed(0)
+    for part, (network, config) in parts.items():
+        checkpoint.save(folder / part, network(config).state_dict(), config, dtype=torch.bfloat16)
+    return folder

@@ -11,12 +11,23 @@ SRC = TESTS.parent / "src"
 
 
 @pytest.fixture(scope="session")
-def line(tmp_path_factory):
-    """The folder of a tiny line's weights."""
+def tiny():
     spec = importlib.util.spec_from_file_location("tiny_line", TESTS / "pipelines" / "tiny_line.py")
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def line(tiny, tmp_path_factory):
+    """The folder of a tiny line's weights."""
     return tiny.write(tmp_path_factory.mktemp("line"))
+
+
+@pytest.fixture(scope="session")
+def dalle1_line(tiny, tmp_path_factory):
+    """The same of DALL-E 1."""
+    return tiny.write_dalle1(tmp_path_factory.mktemp("dalle1") / "line")
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,14 @@
 """The other commands: what they refuse, and that each reaches the part of the house it stands for."""
 
+import inspect
 import os
+from importlib import import_module
+from typing import get_args
 
 import pytest
 
 from limner.cli import main, unboxed
+from limner.cli.train import TAKES, Room
 from limner.data.sample import sample_dir
 from limner.pipelines.dalle2 import PARTS, digest
 
@@ -42,9 +46,27 @@ def test_training_that_cannot_be_is_refused(refuses, tmp_path):
     assert "'cip'" in refuses("train", "cip", *TRAIN, "--data", sample)
     assert "'huge'" in refuses("train", "clip", "--size", "huge", "--data", sample, "--out", "run")
     assert refuses(*clip, "--data", sample, "--clip", sample).endswith("clip needs none, so leave it out")
-    for room in ("prior", "decoder"):
+    for room, name, title in (
+        ("prior", "clip", "CLIP"),
+        ("decoder", "clip", "CLIP"),
+        ("dalle1", "dvae", "dVAE"),
+    ):
         assert refuses("train", room, *TRAIN, "--data", sample) == (
-            f"clip is missing: {room} stands on a trained CLIP, so give its folder"
+            f"{name} is missing: {room} stands on a trained {title}, so give its folder"
+        )
+    for room, name in (
+        ("vae", "clip"),
+        ("dvae", "clip"),
+        ("dalle1", "clip"),
+        ("vqvae", "dvae"),
+        ("line", "dvae"),
+    ):
+        stand = ("--dvae", "runs") if room == "dalle1" else ()
+        said = refuses("train", room, *TRAIN, "--data", sample, f"--{name}", "runs", *stand)
+        assert said == f"{name} is 'runs': {room} needs none, so leave it out"
+    for room, name in (("vqvae", "clip"), ("vqvae2", "clip"), ("dalle1", "dvae")):
+        assert refuses("train", room, *TRAIN, "--data", sample, f"--{name}", "runs") == (
+            f"{name} is 'runs', which holds no trained model: give OUT/model of `limner train {name}`"
         )
     judge = ("train", "recogniser", "--data", sample, "--out", "run")
     assert refuses(*judge, "--size", "paper").startswith("size is 'paper'")
@@ -55,17 +77,36 @@ def test_training_that_cannot_be_is_refused(refuses, tmp_path):
     )
 
 
-def test_a_prior_without_its_clip_is_refused_by_the_recipe(refuses):
-    """The command reaches the recipe, which finds no CLIP in that folder and leaves nothing behind."""
-    said = refuses("train", "prior", *TRAIN, "--data", str(sample_dir()), "--clip", "none", "--device", "cpu")
-    assert "none" in said
+@pytest.mark.parametrize(("room", "name"), [("prior", "clip"), ("dalle1", "dvae")])
+def test_what_a_room_stands_on_is_refused_by_its_recipe(refuses, tmp_path, room, name):
+    """The command reaches the recipe, which finds a config of no such model and leaves nothing behind."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    sample = str(sample_dir())
+    said = refuses("train", room, *TRAIN, "--data", sample, f"--{name}", "model", "--device", "cpu")
+    assert said.startswith("model/config.json has no")
+
+
+def test_every_room_has_a_recipe_that_takes_what_the_command_gives_it():
+    """By signature, since not each can be trained here: a function for each size, and `run`."""
+    always = {"recipe", "folders", "out", "resume", "device"}
+    assert set(TAKES) == set(get_args(Room))
+    for room, takes in TAKES.items():
+        recipe = import_module(f"limner.recipes.{room}")
+        run = inspect.signature(recipe.run).parameters
+        assert set(run) == always | set(takes)
+        assert (
+            type(recipe.toy()).__name__ == type(recipe.small()).__name__ == run["recipe"].annotation.__name__
+        )
+        assert hasattr(recipe, "paper") or room == "recogniser"
 
 
 def test_a_run_is_not_overwritten(refuses, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.jsonl").write_text("{}\n")
-    said = refuses("train", "clip", *TRAIN, "--data", str(sample_dir()), "--device", "cpu")
-    assert said.startswith("run already holds a run: add --resume")
+    for room in ("clip", "vae", "dvae"):
+        said = refuses("train", room, *TRAIN, "--data", str(sample_dir()), "--device", "cpu")
+        assert said.startswith("run already holds a run: add --resume")
 
 
 def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
@@ -75,6 +116,13 @@ def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
     assert refuses("evaluate", *three) == "data is 'none', which is no folder"
     assert refuses("evaluate", *three, "--names", "0").startswith("names is 0")
     assert refuses("evaluate", "--sheet", "sheet.jpg").startswith("sheet is 'sheet.jpg'")
+    assert refuses("evaluate", "--reconstructions").startswith("nothing is asked for")
+    three = ("--data", ".", "--judge", ".", "--out", "out")
+    for asked in (("--sheet", "sheet.png"), ("--sheet", "sheet.png", *three)):
+        assert refuses("evaluate", "--reconstructions", *asked).startswith("reconstructions needs --data")
+    assert refuses("evaluate", "--reconstructions", *three, "--weights", "none") == (
+        "no autoencoder in none: give a folder that holds vae, vqvae, vqvae2, dvae, or some of them"
+    )
     (tmp_path / "file").touch()
     assert refuses("evaluate", "--sheet", "file/sheet.png").startswith("cannot write into file")
 

@@ -14,13 +14,21 @@ from limner.cli import main, parse
 # What people and scripts rely on. Adding to it is a feature, taking away from it breaks them.
 OPTIONS = {
     "": [],
-    "paint": ["count", "device", "guidance", "model", "out", "seed", "sheet", "size", "steps", "weights"],
-    "train": ["clip", "data", "device", "out", "resume", "share", "size"],
+    "paint": [
+        *("candidates", "count", "device", "guidance", "model", "out", "seed", "sheet", "size", "steps"),
+        *("temperature", "top-k", "top-p", "weights"),
+    ],
+    "complete": ["candidates", "count", "device", "keep", "out", "seed", "weights"],
+    "rank": ["device", "weights"],
+    "reconstruct": ["device", "model", "out", "weights"],
+    "train": ["clip", "data", "device", "dvae", "out", "resume", "share", "size"],
     "data": [],
     "data fetch": ["out", "pixels"],
     "data scenes": ["count", "out", "pixels", "seed", "sprites"],
     "data check": ["sheet"],
-    "evaluate": ["count", "data", "device", "judge", "names", "out", "seed", "sheet", "weights"],
+    "evaluate": [
+        *("count", "data", "device", "judge", "names", "out", "reconstructions", "seed", "sheet", "weights"),
+    ],
     "info": [],
 }
 

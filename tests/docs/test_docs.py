@@ -54,6 +54,7 @@ def scratch(tmp_path_factory):
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
     tiny.write(folder / "runs" / "toy" / "line")
+    tiny.write_dalle1(folder / "runs" / "toy" / "dalle1")
     return folder
 
 

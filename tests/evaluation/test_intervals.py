@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.evaluation.intervals import Z, bootstrap, share, wilson
+from limner.evaluation.intervals import Z, bootstrap, ratio, share, wilson
 
 
 @given(total=st.integers(1, 500), part=st.floats(0, 1))
@@ -82,6 +82,21 @@ def test_groups_of_different_sizes_weigh_by_their_rows():
     found = bootstrap([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"], seed=0)
     assert found.value == 0.75
     assert (found.low, found.high) == (0, 1)
+
+
+def test_a_ratio_is_of_sums_and_as_sure_as_its_parts_agree():
+    found = ratio([1.0, 1.0, 0.0], [2.0, 1.0, 1.0], ["a", "b", "c"], seed=0)
+    assert found.value == 0.5
+    assert (found.low, found.high) == (0, 1)
+    # What goes along row by row is certain, however much the parts differ.
+    rows = [float(i % 4) for i in range(40)]
+    found = ratio([0.8 * row for row in rows], rows, [str(i) for i in range(40)], seed=0)
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8))
+    # Of three rows one counts; resamples without it say nothing.
+    found = ratio([1.0, 0.0, 0.0], [1.0, 0.0, 0.0], ["a", "b", "c"], seed=0)
+    assert (found.value, found.low, found.high, found.total) == (1, 1, 1, 3)
+    with pytest.raises(ValueError, match="of: nothing but zeros"):
+        ratio([1.0], [0.0], ["a"], seed=0)
 
 
 def test_nothing_is_no_trial():

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from limner.pipelines import settings
 from limner.pipelines.settings import (
     LONGEST_PROMPT,
+    MOST_RANKED,
     Commission,
     PaintSettings,
+    TokenSettings,
     checked_model,
     checked_size,
     commissions,
@@ -22,6 +24,34 @@ from limner.pipelines.settings import (
 def test_every_default_is_a_constant_of_the_module():
     for name, value in PaintSettings().described().items():
         assert value == getattr(settings, name.upper())
+    assert TokenSettings() == TokenSettings(
+        guidance=settings.TOKEN_GUIDANCE,
+        temperature=settings.TEMPERATURE,
+        top_k=settings.TOP_K,
+        top_p=settings.TOP_P,
+        candidates=settings.CANDIDATES,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "given_", "message"),
+    [
+        ("guidance", -0.1, "^guidance is -0.1: give a finite number from 0"),
+        ("guidance", float("nan"), "^guidance is nan"),
+        ("temperature", -1.0, "^temperature is -1.0: give a finite number from 0"),
+        ("temperature", float("inf"), "^temperature is inf"),
+        ("top_k", 0, "^top_k is 0: give a whole number from 1"),
+        ("top_k", True, "^top_k is True"),
+        ("top_p", 0.0, "^top_p is 0.0: give a share above 0 and at most 1"),
+        ("top_p", 1.5, "^top_p is 1.5"),
+        ("top_p", float("nan"), "^top_p is nan"),
+        ("candidates", 0, f"^candidates is 0: give a whole number from 1 to {MOST_RANKED}"),
+        ("candidates", MOST_RANKED + 1, "^candidates is 1025"),
+    ],
+)
+def test_tokens_are_drawn_within_reason(name, given_, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TokenSettings(), **{name: given_})
 
 
 @given(
@@ -83,7 +113,7 @@ def test_sizes_and_models_are_offered_by_name():
     checked_model("dalle2")
     with pytest.raises(ValueError, match=r"^size is 100: choose 64 or 256 \(pixels a side\)"):
         checked_size(100)
-    with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle2"):
+    with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle1 or dalle2"):
         checked_model("dalle9")
 
 
@@ -138,4 +168,4 @@ except ValueError as error:
 assert "torch" not in sys.modules
 """
     )
-    assert done.stdout == "model is 'dalle9': choose dalle2\n", done.stderr
+    assert done.stdout == "model is 'dalle9': choose dalle1 or dalle2\n", done.stderr

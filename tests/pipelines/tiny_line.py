@@ -7,11 +7,14 @@ from torch import nn
 
 from limner import checkpoint
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
+from limner.dalle1 import Dalle1, Dalle1Config
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.dvae import DVae, DVaeConfig
 from limner.layers.unet import UNetConfig
+from limner.text import CaptionTokenizer
 
 WIDTH = 32
 EMBEDDING = 16
@@ -75,12 +78,50 @@ def configs() -> dict[str, tuple[type[nn.Module], object]]:
 
 def write(folder: Path, *, seed: int = 0) -> Path:
     """All four parts, stored as those that ship are: in bfloat16."""
+    save(folder, configs(), seed=seed)
+    return folder
+
+
+def save(folder: Path, parts: dict[str, tuple[type[nn.Module], object]], *, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for part, (network, config) in configs().items():
+        for part, (network, config) in parts.items():
             module = network(config)
             for parameter in module.parameters():
                 # Fresh networks end in zeros, and would paint the same grey whatever they are asked for.
                 parameter.data += 0.05 * torch.randn_like(parameter)
+            if isinstance(module, Dalle1):
+                # Or every token would be as likely as any other, whatever the words.
+                module.head.weight.data *= 20
             checkpoint.save(folder / part, module.state_dict(), config, dtype=torch.bfloat16)
+
+
+def write_dalle1(folder: Path, *, seed: int = 0) -> Path:
+    """A line of DALL-E 1: 32×32 pixels, 4×4 tokens, and a CLIP that sees 16×16."""
+    dvae = DVaeConfig(
+        resolution=32,
+        vocabulary=32,
+        codebook=8,
+        widths=(8, 16),
+        blocks=1,
+        poolings=1,
+        stem=3,
+        gain=1.0,
+        patch=4,
+    )
+    transformer = Dalle1Config(
+        text_context=24,
+        text_vocabulary=300,
+        image_vocabulary=32,
+        grid=4,
+        width=WIDTH,
+        heads=2,
+        pattern=("row", "column", "convolution"),
+        kernel=3,
+        activation="gelu",
+    )
+    parts = {"transformer": (Dalle1, transformer), "dvae": (DVae, dvae), "clip": configs()["clip"]}
+    save(folder, parts, seed=seed)
+    captions = ["a pear", "two fish", "a large green fish", "a red apple"] * 4
+    CaptionTokenizer.train(captions, 300).save(folder / "transformer" / "bpe.json")
     return folder

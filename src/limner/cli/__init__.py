@@ -15,11 +15,14 @@ from typing import Annotated, TextIO
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
-from limner.cli import data, evaluate, info, paint, train
+from limner.cli import complete, data, evaluate, info, paint, rank, reconstruct, train
 from limner.errors import LimnerError
 
 Command = (
     Annotated[paint.Paint, subcommand("paint", description=paint.HELP)]
+    | Annotated[complete.Complete, subcommand("complete", description=complete.HELP)]
+    | Annotated[rank.Rank, subcommand("rank", description=rank.HELP)]
+    | Annotated[reconstruct.Reconstruct, subcommand("reconstruct", description=reconstruct.HELP)]
     | Annotated[train.Train, subcommand("train", description=train.HELP)]
     | Annotated[data.Data, subcommand("data", description=data.HELP)]
     | Annotated[evaluate.Evaluate, subcommand("evaluate", description=evaluate.HELP)]

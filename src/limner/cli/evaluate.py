@@ -1,5 +1,6 @@
-"""`limner evaluate`: a painter's numbers on what it has not seen, and a sheet that nobody picked."""
+"""`limner evaluate`: numbers on what training has not seen, and a sheet that nobody picked."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,8 +10,9 @@ from tyro.conf import arg
 from limner.cli.places import try_writing
 from limner.cli.progress import progress
 
-HELP = """Measure a painter on what it has not seen.
+HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --data emoji --judge runs/judge --out report
+  limner evaluate --reconstructions --data emoji --judge runs/judge --out report
   limner evaluate --sheet sheet.png"""
 
 
@@ -26,6 +28,8 @@ class Evaluate:
     """Where the report and the pictures go."""
     sheet: Annotated[Path | None, arg(metavar="PNG", help_behavior_hint="")] = None
     """Where to lay out 64 prompts that were chosen before anything was painted."""
+    reconstructions: bool = False
+    """Instead of a painter: what vae, vqvae, vqvae2 and dvae give back of pictures they have not seen."""
     names: Annotated[int, arg(metavar="N")] = 300
     """How many names to ask for."""
     count: Annotated[int, arg(metavar="N")] = 1
@@ -33,7 +37,7 @@ class Evaluate:
     seed: int = 0
     """All chance comes from it."""
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: a folder with clip, prior, decoder and upsampler."""
+    """Weights of your own: a folder with clip, prior, decoder and upsampler, or with autoencoders."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
@@ -44,6 +48,14 @@ class Evaluate:
                 raise ValueError(f"{name} is {given}: give a whole number from 1")
         if (places := self._places()) is None and self.sheet is None:
             raise ValueError("nothing is asked for: give --sheet PNG, or --data, --judge and --out")
+        if self.reconstructions:
+            if places is None or self.sheet is not None:
+                raise ValueError(
+                    "reconstructions needs --data, --judge and --out, and paints no prompts: give all three, "
+                    "and --sheet in a call of its own"
+                )
+            print(self._reconstruct(*places))
+            return
         if self.sheet is not None:
             if self.sheet.is_dir() or self.sheet.suffix.lower() != ".png":
                 raise ValueError(f"sheet is '{self.sheet}': give a name that ends in .png")
@@ -87,6 +99,17 @@ class Evaluate:
             return contact_sheet(
                 lambda prompts: painter.paint(prompts, seed=self.seed, on_tick=on_tick), sheet
             )
+
+    def _reconstruct(self, data: Path, judge: Path, out: Path) -> Path:
+        from limner.evaluation import reconstructions
+        from limner.pipelines.autoencoders import load_autoencoders
+
+        models, absent = load_autoencoders(self.weights, device=self._device())
+        if absent:
+            warnings.warn(f"no weights for {', '.join(absent)}: measuring the others", stacklevel=2)
+        return reconstructions.run(
+            models, data, judge, out, absent=absent, seed=self.seed, device=self._device()
+        )
 
     def _device(self) -> str:
         from limner.pipelines.devices import device_named

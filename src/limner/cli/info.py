@@ -40,11 +40,9 @@ class Info:
         out.print(facts)
         for model in MODELS:
             try:
-                folder = shipped(model)
+                out.print(weights_table(model, shipped(model)))
             except LimnerError as error:
                 out.print(str(error), highlight=False)
-                continue
-            out.print(weights_table(model, folder))
 
 
 def weights_table(model: str, folder: Path) -> "Table":
@@ -52,14 +50,18 @@ def weights_table(model: str, folder: Path) -> "Table":
     from rich.table import Table
 
     from limner import checkpoint
-    from limner.pipelines.dalle2 import PARTS, digest
+    from limner.pipelines import dalle1, dalle2
 
-    table = Table(title=f"{model} {digest(folder)}", title_justify="left")
+    if model == "dalle1":
+        whole, parts = dalle1.digest(folder), dalle1.parts_of(folder)
+    else:
+        whole, parts = dalle2.digest(folder), {part: folder / part for part in dalle2.PARTS}
+    table = Table(title=f"{model} {whole}", title_justify="left")
     for heading in ("part", "parameters", "MB", "digest"):
         table.add_column(heading, justify="left" if heading in ("part", "digest") else "right")
-    for part in PARTS:
-        size = (folder / part / checkpoint.WEIGHTS).stat().st_size / 1e6
-        table.add_row(part, f"{parameters(folder / part):,}", f"{size:.1f}", checkpoint.digest(folder / part))
+    for part, place in parts.items():
+        size = (place / checkpoint.WEIGHTS).stat().st_size / 1e6
+        table.add_row(part, f"{parameters(place):,}", f"{size:.1f}", checkpoint.digest(place))
     return table
 
 

@@ -3,30 +3,45 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from limner.cli.paintings import Painting, of_dalle1, of_dalle2
 from limner.cli.places import named, place, try_writing
 from limner.cli.progress import progress
 from limner.pipelines.settings import (
     GUIDANCE,
     SIZES,
     STEPS,
+    TEMPERATURE,
+    TOKEN_GUIDANCE,
+    TOKEN_SIZES,
     PaintSettings,
+    TokenSettings,
+    candidates_for,
     checked_model,
     checked_size,
     commissions,
 )
 
 if TYPE_CHECKING:
-    from limner.pipelines.dalle2 import Dalle2
     from limner.pipelines.progress import Tick
 
 HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple"
   limner paint "a red apple" "two fish" --count 4 --out fruit
-  limner paint "a red apple" --count 16 --sheet --out 16.png"""
+  limner paint "a red apple" --count 16 --sheet --out 16.png
+  limner paint "a red apple" --model dalle1 --count 4 --candidates 32"""
+
+# Options that one painter alone has.
+OWN = {
+    "steps": "dalle2",
+    "candidates": "dalle1",
+    "temperature": "dalle1",
+    "top_k": "dalle1",
+    "top_p": "dalle1",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,61 +51,105 @@ class Paint:
     prompts: Annotated[Positional[tuple[str, ...]], arg(metavar='"PROMPT" ...', help_behavior_hint="")] = ()
     """What to paint, each prompt in quotes."""
     model: Annotated[str, arg(metavar="NAME")] = "dalle2"
-    """Which painter: dalle2."""
+    """Which painter: dalle2, or dalle1, which writes tokens and lets CLIP choose."""
     count: Annotated[int, arg(metavar="N")] = 1
-    """Pictures of each prompt; the next one has the next seed."""
-    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the larger)")] = None
-    """Pixels a side: 64 or 256, unless the weights are your own."""
+    """Pictures of each prompt; dalle2: the next one has the next seed, dalle1: best first."""
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the largest)")] = None
+    """Pixels a side: dalle2 64 or 256, dalle1 64, unless the weights are your own."""
     seed: int = 0
     """All chance comes from it: the same seed, the same picture."""
-    steps: Annotated[int, arg(metavar="N")] = STEPS
-    """Steps of the decoder; fewer are faster."""
-    guidance: Annotated[float, arg(metavar="G")] = GUIDANCE
-    """How strongly the decoder heeds the words: 1 as trained, more for more."""
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint=f"(default: {STEPS})")] = None
+    """dalle2: steps of the decoder; fewer are faster."""
+    guidance: Annotated[
+        float | None,
+        arg(metavar="G", help_behavior_hint=f"(default: dalle2 {GUIDANCE}, dalle1 {TOKEN_GUIDANCE})"),
+    ] = None
+    """How strongly the words are heeded: 1 as trained, more for more."""
+    candidates: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: as count)")] = None
+    """dalle1: how many to paint of each prompt; the best are kept."""
+    temperature: Annotated[float | None, arg(metavar="T", help_behavior_hint=f"(default: {TEMPERATURE})")] = (
+        None
+    )
+    """dalle1: below 1 for likelier tokens, 0 for the likeliest."""
+    top_k: Annotated[int | None, arg(metavar="K", help_behavior_hint="(default: all)")] = None
+    """dalle1: draw from the K likeliest tokens only."""
+    top_p: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: all)")] = None
+    """dalle1: draw from the likeliest tokens that together hold this share."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
     sheet: bool = False
     """One contact sheet of all pictures instead of a file for each."""
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: a folder with clip, prior, decoder and upsampler."""
+    """Weights of your own: a folder with clip, prior, decoder and upsampler, or transformer and dvae."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
     def run(self) -> None:
         """Refuse what cannot be painted, paint, save each picture as soon as it is dry, print the paths."""
-        checked_model(self.model)
         wanted = commissions(self.prompts, count=self.count, seed=self.seed)
-        settings = PaintSettings(steps=self.steps, guidance=self.guidance)
-        if self.weights is None and self.size is not None:
-            checked_size(self.size, SIZES)
+        self._check_options()
         where = place(self.out, files=1 if self.sheet else len(wanted))
         try_writing(where.folder)
 
         saved: list[Path] = []
         try:
             with progress() as on_tick:
-                from limner.pipelines import load
-
-                painter = load(self.model, weights=self.weights, device=self.device)
-                size = painter.sizes[1] if self.size is None else self.size
-                files = self._sheet if self.sheet else self._pictures
-                for data, name in files(painter, size, settings, on_tick):
-                    saved.append(where.save(data, name))
+                paintings = self._by_dalle1(on_tick) if self.model == "dalle1" else self._by_dalle2(on_tick)
+                if self.sheet:
+                    saved.append(where.save(*self._sheet(list(paintings))))
+                else:
+                    for painting in paintings:
+                        saved.append(where.save(painting.png(), painting.name))
         finally:
             for path in saved:
                 print(path)
 
-    def _pictures(
-        self,
-        painter: "Dalle2",
-        size: int,
-        settings: PaintSettings,
-        on_tick: Callable[["Tick"], None],
-    ) -> Iterator[tuple[bytes, str]]:
-        """Each picture as a PNG and its name, as soon as it is painted."""
-        from limner.pipelines.png import encode_png
-        from limner.pipelines.stages import Drawn, Enlarged
+    def _check_options(self) -> None:
+        """What this painter does not know, and what it cannot do, before anything heavy is loaded."""
+        checked_model(self.model)
+        for name, model in OWN.items():
+            if self.model != model and (given := getattr(self, name)) is not None:
+                raise ValueError(
+                    f"{name} is {given}, of which only {model} knows: leave it out, or add --model {model}"
+                )
+        if self.model == "dalle1":
+            of = self._token_settings().candidates
+            candidates_for(self.prompts, count=self.count, seed=self.seed, of=of)
+        else:
+            self._paint_settings()
+        if self.weights is None and self.size is not None:
+            checked_size(self.size, TOKEN_SIZES if self.model == "dalle1" else SIZES)
 
+    def _paint_settings(self) -> PaintSettings:
+        return PaintSettings(**self._given("steps", "guidance"))
+
+    def _token_settings(self) -> TokenSettings:
+        return TokenSettings(**self._given("guidance", "candidates", "temperature", "top_k", "top_p"))
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Of these options, those that were given; a painter's own defaults stand for the others."""
+        return {name: given for name in names if (given := getattr(self, name)) is not None}
+
+    def _by_dalle1(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
+        from limner.pipelines import load
+
+        painter, settings = load("dalle1", weights=self.weights, device=self.device), self._token_settings()
+        stages = painter.paint(
+            self.prompts,
+            count=self.count,
+            size=self.size,
+            seed=self.seed,
+            settings=settings,
+            stages=True,
+            on_tick=on_tick,
+        )
+        return of_dalle1(painter, stages, settings=settings, count=self.count)
+
+    def _by_dalle2(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
+        from limner.pipelines import load
+
+        painter, settings = load("dalle2", weights=self.weights, device=self.device), self._paint_settings()
+        size = painter.sizes[1] if self.size is None else self.size
         stages = painter.paint(
             self.prompts,
             count=self.count,
@@ -100,32 +159,19 @@ class Paint:
             stages=True,
             on_tick=on_tick,
         )
-        for stage in stages:
-            if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == size:
-                for commission, image in zip(stage.commissions, stage.images(), strict=True):
-                    metadata = painter.metadata(commission, size=size, settings=settings)
-                    yield encode_png(image, metadata), named(commission, commission.seed - self.seed + 1)
+        return of_dalle2(painter, stages, settings=settings, size=size, seed=self.seed)
 
-    def _sheet(
-        self,
-        painter: "Dalle2",
-        size: int,
-        settings: PaintSettings,
-        on_tick: Callable[["Tick"], None],
-    ) -> Iterator[tuple[bytes, str]]:
-        """One PNG of all pictures with their prompts below."""
+    def _sheet(self, paintings: list[Painting]) -> tuple[bytes, str]:
+        """One PNG of all pictures with their prompts below, and its name."""
         from limner.pipelines.png import contact_sheet, encode_png
 
-        images = painter.paint(
-            self.prompts,
-            count=self.count,
-            size=size,
-            seed=self.seed,
-            settings=settings,
-            on_tick=on_tick,
+        first = commissions(self.prompts, count=1, seed=self.seed)[0]
+        metadata = paintings[0].metadata | {"prompt": "\n".join(self.prompts), "seed": str(self.seed)}
+        metadata |= {"count": str(self.count)}
+        if "score" in metadata:
+            metadata["score"] = "\n".join(painting.metadata["score"] for painting in paintings)
+        sheet = contact_sheet(
+            [painting.image for painting in paintings],
+            [painting.commission.prompt for painting in paintings],
         )
-        wanted = commissions(self.prompts, count=self.count, seed=self.seed)
-        metadata = painter.metadata(wanted[0], size=size, settings=settings)
-        metadata |= {"prompt": "\n".join(self.prompts), "count": str(self.count)}
-        sheet = contact_sheet(images, [commission.prompt for commission in wanted])
-        yield encode_png(sheet, metadata), f"sheet-of-{len(wanted)}-{named(wanted[0], 1)}"
+        return encode_png(sheet, metadata), f"sheet-of-{len(paintings)}-{named(first, 1)}"

@@ -1,7 +1,8 @@
 """`limner train`: any part, or the whole line, on folders of captioned pictures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,12 +10,43 @@ from tyro.conf import Positional, arg
 
 from limner.cli.places import try_writing
 
-Room = Literal["clip", "prior", "decoder", "upsampler", "recogniser", "line"]
+Room = Literal[
+    "clip",
+    "prior",
+    "decoder",
+    "upsampler",
+    "line",
+    "vae",
+    "vqvae",
+    "vqvae2",
+    "dvae",
+    "dalle1",
+    "recogniser",
+]
 Size = Literal["toy", "small", "paper"]
+
+# What a room takes besides what all of them do; clip and dvae are trained models that it stands on.
+TAKES: Mapping[Room, tuple[str, ...]] = {
+    "clip": ("share",),
+    "prior": ("share", "clip"),
+    "decoder": ("share", "clip"),
+    "upsampler": ("share",),
+    "line": ("share",),
+    "vae": ("share",),
+    "vqvae": ("share", "clip"),
+    "vqvae2": ("share", "clip"),
+    "dvae": ("share",),
+    "dalle1": ("share", "dvae"),
+    "recogniser": (),
+}
+# These make do without the model.
+WITH_OR_WITHOUT = ("vqvae", "vqvae2")
 
 HELP = """Train a part, or the whole line, on captioned pictures.
   limner train line --size toy --data pictures --out runs/toy
   limner train clip --size small --data emoji --out runs/clip
+  limner train dvae --size small --data emoji --out runs/dvae
+  limner train dalle1 --size small --data emoji --dvae runs/dvae/model --out runs/dalle1
   limner train clip --size toy --data emoji --out clip --resume"""
 
 
@@ -23,7 +55,7 @@ class Train:
     """The options of `limner train`."""
 
     room: Positional[Room]
-    """What to train; line is clip, prior, decoder and upsampler, then ready to paint from in OUT/line."""
+    """What to train; line is clip, prior, decoder and upsampler; it and dalle1 then paint from OUT/line."""
     size: Size
     """toy takes minutes on a laptop, small hours; paper has the published sizes and wants many GPUs."""
     data: Annotated[tuple[Path, ...], arg(metavar="DIR [DIR ...]")]
@@ -33,7 +65,9 @@ class Train:
     share: Annotated[tuple[float, ...] | None, arg(metavar="X [X ...]", help_behavior_hint="")] = None
     """How much of every batch each folder gets. (default: as much as it has pictures)"""
     clip: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """The trained CLIP that prior and decoder stand on."""
+    """The trained CLIP that prior and decoder stand on; with one, vqvae and vqvae2 know captions."""
+    dvae: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """The trained dVAE that dalle1 stands on."""
     resume: bool = False
     """Go on with the run in OUT where it stopped."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -52,116 +86,44 @@ class Train:
             )
         if self.share is not None and not (min(self.share) >= 0 and 0 < sum(self.share) < float("inf")):
             raise ValueError(f"share is {self.share}: give finite numbers from 0, not all of them 0")
-        if self.room in STAND_ON_CLIP and self.clip is None:
-            raise ValueError(f"clip is missing: {self.room} stands on a trained CLIP, so give its folder")
-        if self.room not in STAND_ON_CLIP and self.clip is not None:
-            raise ValueError(f"clip is '{self.clip}': {self.room} needs none, so leave it out")
+        self.check_stand("clip", self.clip)
+        self.check_stand("dvae", self.dvae)
         if self.room == "recogniser" and self.size == "paper":
             raise ValueError("size is 'paper': no paper describes the recogniser, so choose toy or small")
-        if self.room == "recogniser" and self.share is not None:
-            raise ValueError(f"share is {self.share}: the recogniser sees all drawings alike: leave it out")
+        if self.share is not None and "share" not in TAKES[self.room]:
+            raise ValueError(
+                f"share is {self.share}: the {self.room} sees all drawings alike, so leave it out"
+            )
         try_writing(self.out)
-        print(ROOMS[self.room](self))
+        print(self.trained())
 
-    def accelerator(self) -> str:
-        """The device by its own name."""
+    def check_stand(self, name: str, folder: Path | None) -> None:
+        """Refuse a model to stand on that is missing, of no use to the room, or none."""
+        takes = name in TAKES[self.room]
+        if folder is None:
+            if takes and self.room not in WITH_OR_WITHOUT:
+                title = {"clip": "CLIP", "dvae": "dVAE"}[name]
+                raise ValueError(
+                    f"{name} is missing: {self.room} stands on a trained {title}, so give its folder"
+                )
+        elif not takes:
+            raise ValueError(f"{name} is '{folder}': {self.room} needs none, so leave it out")
+        elif not (folder / "config.json").is_file():
+            raise ValueError(
+                f"{name} is '{folder}', which holds no trained model: give OUT/model of `limner train {name}`"
+            )
+
+    def trained(self) -> Path:
+        """Train by the room's recipe, which is a module with `run` and a function for each size."""
         from limner.pipelines.devices import device_named
 
-        return device_named(self.device).type
-
-
-def _clip(wanted: Train) -> Path:
-    from limner.recipes import clip as room
-
-    sizes = {"toy": room.toy, "small": room.small, "paper": room.paper}
-    return room.run(
-        sizes[wanted.size](),
-        folders=wanted.data,
-        share=wanted.share,
-        out=wanted.out,
-        resume=wanted.resume,
-        device=wanted.accelerator(),
-    )
-
-
-def _prior(wanted: Train) -> Path:
-    from limner.recipes import prior as room
-
-    assert wanted.clip is not None
-    sizes = {"toy": room.toy, "small": room.small, "paper": room.paper}
-    return room.run(
-        sizes[wanted.size](),
-        folders=wanted.data,
-        share=wanted.share,
-        out=wanted.out,
-        resume=wanted.resume,
-        device=wanted.accelerator(),
-        clip=wanted.clip,
-    )
-
-
-def _decoder(wanted: Train) -> Path:
-    from limner.recipes import decoder as room
-
-    assert wanted.clip is not None
-    sizes = {"toy": room.toy, "small": room.small, "paper": room.paper}
-    return room.run(
-        sizes[wanted.size](),
-        folders=wanted.data,
-        share=wanted.share,
-        out=wanted.out,
-        resume=wanted.resume,
-        device=wanted.accelerator(),
-        clip=wanted.clip,
-    )
-
-
-def _upsampler(wanted: Train) -> Path:
-    from limner.recipes import upsampler as room
-
-    sizes = {"toy": room.toy, "small": room.small, "paper": room.paper}
-    return room.run(
-        sizes[wanted.size](),
-        folders=wanted.data,
-        share=wanted.share,
-        out=wanted.out,
-        resume=wanted.resume,
-        device=wanted.accelerator(),
-    )
-
-
-def _recogniser(wanted: Train) -> Path:
-    from limner.recipes import recogniser as room
-
-    return room.run(
-        room.toy() if wanted.size == "toy" else room.small(),
-        folders=wanted.data,
-        out=wanted.out,
-        resume=wanted.resume,
-        device=wanted.accelerator(),
-    )
-
-
-def _line(wanted: Train) -> Path:
-    from limner.recipes import line as room
-
-    sizes = {"toy": room.toy, "small": room.small, "paper": room.paper}
-    return room.run(
-        sizes[wanted.size](),
-        folders=wanted.data,
-        share=wanted.share,
-        out=wanted.out,
-        resume=wanted.resume,
-        device=wanted.accelerator(),
-    )
-
-
-ROOMS: Mapping[Room, Callable[[Train], Path]] = {
-    "clip": _clip,
-    "prior": _prior,
-    "decoder": _decoder,
-    "upsampler": _upsampler,
-    "recogniser": _recogniser,
-    "line": _line,
-}
-STAND_ON_CLIP = ("prior", "decoder")
+        recipe = import_module(f"limner.recipes.{self.room}")
+        given = {"share": self.share, "clip": self.clip, "dvae": self.dvae}
+        return recipe.run(
+            getattr(recipe, self.size)(),
+            folders=self.data,
+            out=self.out,
+            resume=self.resume,
+            device=device_named(self.device).type,
+            **{name: given[name] for name in TAKES[self.room]},
+        )

@@ -185,9 +185,13 @@ def _pixels(folder: Path, records: Sequence[Record], size: int) -> NDArray[np.ui
 
 
 def _decode(path: Path, size: int) -> NDArray[np.uint8]:
-    """A picture, squared with transparent (opaque pictures: white) margins and brought to size."""
     with Image.open(path) as opened:
-        picture = opened.convert("RGBA")
+        return squared(opened, size)
+
+
+def squared(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    """A picture with transparent (opaque pictures: white) margins, brought to size: RGBA, (size, size, 4)."""
+    picture = picture.convert("RGBA")
     side = max(picture.size)
     if picture.size != (side, side):
         square = Image.new("RGBA", (side, side), (255, 255, 255, 0))

@@ -51,17 +51,32 @@ def bootstrap(values: Sequence[float], groups: Sequence[str], *, seed: int) -> E
 
     Efron 1979; Davison & Hinkley 1997, section 3.8 for groups.
     """
-    if not values or len(values) != len(groups):
+    return ratio(values, [1.0] * len(values), groups, seed=seed)
+
+
+def ratio(values: Sequence[float], of: Sequence[float], groups: Sequence[str], *, seed: int) -> Estimate:
+    """Σ `values` / Σ `of`, row by row of the same things, with the interval of `bootstrap`.
+
+    Resamples in which all of `of` are zero have no ratio and are left out. Raises ValueError where they are
+    zero in all rows.
+    """
+    if not values or not len(values) == len(of) == len(groups):
         raise ValueError(
-            f"values, groups: {len(values)} and {len(groups)}; give as many of each, at least one"
+            f"values, of, groups: {len(values)}, {len(of)} and {len(groups)}; give as many of each, at least "
+            "one"
         )
+    if sum(of) == 0:
+        raise ValueError("of: nothing but zeros, of which nothing is a share")
     order = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     rows = np.array([order[group] for group in groups])
-    sums, sizes = np.bincount(rows, weights=np.array(values, np.float64)), np.bincount(rows)
+    above = np.bincount(rows, weights=np.array(values, np.float64))
+    below = np.bincount(rows, weights=np.array(of, np.float64))
     chosen = np.random.default_rng(seed).integers(len(order), size=(RESAMPLES, len(order)))
-    again = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
-    low, high = np.quantile(again, [0.025, 0.975])
-    return Estimate(value=float(np.mean(values)), low=float(low), high=float(high), total=len(values))
+    parts, wholes = above[chosen].sum(axis=1), below[chosen].sum(axis=1)
+    some = wholes != 0
+    low, high = np.quantile(parts[some] / wholes[some], [0.025, 0.975])
+    value = float(np.sum(values) / np.sum(of))
+    return Estimate(value=value, low=float(low), high=float(high), total=len(values))
 
 
 def share(hits: Sequence[bool], groups: Sequence[str], *, seed: int) -> Estimate:

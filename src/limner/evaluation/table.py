@@ -131,18 +131,19 @@ def write(report: Report, out: Path) -> Path:
         "many real drawings."
     )
     text = "\n".join(f"| {line} |" for line in lines) + f"\n\n{notes}\n"
-    replaced(out / "report.json", json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n")
-    replaced(out / "report.md", text)
+    described = json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n"
+    replaced(out / "report.json", described.encode())
+    replaced(out / "report.md", text.encode())
     return out / "report.md"
 
 
-def replaced(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+def replaced(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(data)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

@@ -5,18 +5,17 @@ of `Dalle2` are that figure from left to right, `understand`, `imagine`, `draw`,
 whole.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Literal, overload
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from limner import __version__, checkpoint
 from limner.clip import Clip, ClipConfig, unit
@@ -27,6 +26,7 @@ from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
 from limner.pipelines.devices import device_named
+from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import sample, sides
 from limner.pipelines.settings import Commission, PaintSettings, checked_size, commissions
@@ -40,7 +40,6 @@ DRAWN_AT_ONCE = 16
 ENLARGED_AT_ONCE = 4
 
 Precision = Literal["fp32", "bf16"]
-M = TypeVar("M", bound=nn.Module)
 
 
 def _silently(_: int) -> None:
@@ -89,12 +88,12 @@ class Dalle2:
         place = device_named(device)
         if not folder.is_dir():
             raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
-        clip = _loaded(folder / "clip", ClipConfig, Clip, place)
+        clip = loaded(folder / "clip", ClipConfig, Clip, place)
         return cls(
             clip=clip,
-            prior=_loaded(folder / "prior", PriorConfig, Prior, place),
-            decoder=_loaded(folder / "decoder", DecoderConfig, Decoder, place),
-            upsampler=_loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place),
+            prior=loaded(folder / "prior", PriorConfig, Prior, place),
+            decoder=loaded(folder / "decoder", DecoderConfig, Decoder, place),
+            upsampler=loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place),
             tokenizer=ClipTokenizer(clip.config.text.vocabulary),
             digest=digest(folder),
             precision=precision,
@@ -333,19 +332,7 @@ class Dalle2:
 
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits for the weights of all four parts together."""
-    parts = [checkpoint.digest(folder / part) for part in PARTS]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
-
-
-def _loaded(folder: Path, config_type: Any, network: Callable[[Any], M], device: torch.device) -> M:
-    config, state = checkpoint.load(folder, config_type, device)
-    # Initial values are drawn and overwritten; the caller's random numbers are none of our business.
-    with torch.random.fork_rng(devices=[]):
-        module = network(config)
-    checkpoint.load_into(module, state)
-    # torch's own types know nothing of memory_format here.
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module.to(device).eval().requires_grad_(False)
+    return digest_of([checkpoint.digest(folder / part) for part in PARTS])
 
 
 def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:

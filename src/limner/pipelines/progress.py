@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Doing: TypeAlias = Literal["imagining", "drawing", "enlarging"]
+Doing: TypeAlias = Literal["imagining", "drawing", "enlarging", "writing", "developing", "ranking"]
 
 
 @dataclass(frozen=True)
 class Tick:
-    """`done` of `total`, which count every picture once for each step of each network."""
+    """`done` of `total`, which count every picture once for each step of each network.
+
+    A step of a network that writes tokens is a row of them.
+    """
 
     doing: Doing
     done: int

@@ -19,12 +19,22 @@ GUIDANCE = 1.5
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
 
-MODELS = ("dalle2",)
+# The same for DALL-E 1, which writes tokens. Without guidance, and from the model's own distribution.
+TOKEN_GUIDANCE = 1.0
+TEMPERATURE = 1.0
+TOP_K: int | None = None
+TOP_P: float | None = None
+CANDIDATES: int | None = None
+
+MODELS = ("dalle1", "dalle2")
 SIZES = (64, 256)
+TOKEN_SIZES = (64,)
 LONGEST_PROMPT = 1000
 MOST_PICTURES = 64
 MOST_STEPS = 1000
 MOST_CANDIDATES = 16
+MOST_RANKED = 1024
+MOST_TOP_K = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +65,44 @@ class PaintSettings:
             _whole(name, getattr(self, name), 1, MOST_STEPS)
         _whole("prior_candidates", self.prior_candidates, 1, MOST_CANDIDATES)
         for name in ("prior_guidance", "guidance"):
-            given = getattr(self, name)
-            number = isinstance(given, int | float) and not isinstance(given, bool)
-            if not number or not math.isfinite(given) or given < 0:
-                raise ValueError(f"{name} is {given!r}: give a finite number from 0")
+            _not_negative(name, getattr(self, name))
 
     def described(self) -> dict[str, int | float | str]:
         """Every knob by name, for a picture's metadata."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSettings:
+    """The knobs of a picture that is written token by token; the defaults are constants of this module.
+
+    A `guidance` of 1 follows the words as trained, 0 ignores them. Logits are divided by `temperature`, and 0
+    takes the likeliest token; `top_k` and `top_p` cut the tail (`limner.autoregression.Sampling`), None does
+    not. `candidates` are painted for each prompt, and the best of them kept; None: as many as are wanted.
+    """
+
+    guidance: float = TOKEN_GUIDANCE
+    temperature: float = TEMPERATURE
+    top_k: int | None = TOP_K
+    top_p: float | None = TOP_P
+    candidates: int | None = CANDIDATES
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn from."""
+        _not_negative("guidance", self.guidance)
+        _not_negative("temperature", self.temperature)
+        if self.top_k is not None:
+            _whole("top_k", self.top_k, 1, MOST_TOP_K)
+        if self.top_p is not None and not (_number(self.top_p) and 0 < self.top_p <= 1):
+            raise ValueError(f"top_p is {self.top_p!r}: give a share above 0 and at most 1")
+        if self.candidates is not None:
+            _whole("candidates", self.candidates, 1, MOST_RANKED)
+
+    def described(self) -> dict[str, int | float | None]:
+        """Every knob that a single picture depends on, by name: all but the number of candidates."""
+        knobs = dataclasses.asdict(self)
+        del knobs["candidates"]
+        return knobs
 
 
 @dataclass(frozen=True)
@@ -82,10 +122,47 @@ def commissions(prompts: str | Sequence[str], *, count: int, seed: int) -> tuple
     if not named:
         raise ValueError('prompts is empty: say what to paint, such as "a red apple"')
     for prompt in named:
-        _checked_prompt(prompt)
+        checked_prompt(prompt)
     _whole("count", count, 1, MOST_PICTURES)
     _whole("seed", seed, 0, 2**63 - 1)
     return tuple(Commission(prompt, seed + number) for prompt in named for number in range(count))
+
+
+def candidates_for(
+    prompts: str | Sequence[str], *, count: int, seed: int, of: int | None
+) -> tuple[Commission, ...]:
+    """As `commissions`, but one for each of the `of` candidates that `count` pictures are chosen from.
+
+    None: as many as are wanted. Raises ValueError where there are fewer.
+    """
+    firsts = commissions(prompts, count=1, seed=seed)
+    _whole("count", count, 1, MOST_PICTURES)
+    each = count if of is None else of
+    if each < count:
+        raise ValueError(
+            f"candidates is {each}, fewer than the {count} pictures wanted: give at least {count}"
+        )
+    return tuple(Commission(first.prompt, seed + number) for first in firsts for number in range(each))
+
+
+def checked_prompt(prompt: object) -> None:
+    """Raise ValueError unless `prompt` is words, and not too many."""
+    if not isinstance(prompt, str):
+        raise ValueError(f"prompt is {prompt!r}: give words, as a string")
+    if not prompt.strip():
+        raise ValueError(
+            f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
+        )
+    if len(prompt) > LONGEST_PROMPT:
+        raise ValueError(
+            f"prompt is {len(prompt)} characters long, {prompt[:30]!r}…: give at most {LONGEST_PROMPT}"
+        )
+
+
+def checked_keep(keep: float) -> None:
+    """Raise ValueError unless `keep` is a share of a picture that leaves something on either side."""
+    if not _number(keep) or not 0 < keep < 1:
+        raise ValueError(f"keep is {keep!r}: give a share of the picture above 0 and below 1, such as 0.5")
 
 
 def checked_size(size: int, sizes: Sequence[int] = SIZES) -> None:
@@ -100,17 +177,13 @@ def checked_model(model: str) -> None:
         raise ValueError(f"model is {model!r}: choose {_listed(MODELS)}")
 
 
-def _checked_prompt(prompt: object) -> None:
-    if not isinstance(prompt, str):
-        raise ValueError(f"prompt is {prompt!r}: give words, as a string")
-    if not prompt.strip():
-        raise ValueError(
-            f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
-        )
-    if len(prompt) > LONGEST_PROMPT:
-        raise ValueError(
-            f"prompt is {len(prompt)} characters long, {prompt[:30]!r}…: give at most {LONGEST_PROMPT}"
-        )
+def _number(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+
+
+def _not_negative(name: str, given: float) -> None:
+    if not _number(given) or given < 0:
+        raise ValueError(f"{name} is {given!r}: give a finite number from 0")
 
 
 def _whole(name: str, given: object, low: int, high: int) -> None:

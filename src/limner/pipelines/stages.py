@@ -1,6 +1,7 @@
-"""What a painting passes through, from words to picture: one dataclass for each step of unCLIP's figure 2.
+"""What a painting passes through, from words to picture: one dataclass for each step of the paper's figure.
 
-Each says which commissions its rows belong to, in order.
+DALL-E 2: Understood, Imagined, Drawn, Enlarged. DALL-E 1: Read, Written, Developed, Ranked. Each says which
+commissions its rows belong to, in order.
 """
 
 from dataclasses import dataclass
@@ -69,6 +70,70 @@ class Enlarged:
 
 
 Stage: TypeAlias = Understood | Imagined | Drawn | Enlarged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """The words as DALL-E 1 reads them: token `ids`, `NOTHING` behind the caption's end."""
+
+    commissions: tuple[Commission, ...]
+    ids: Int[Tensor, "b l"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The transformer's grids of image tokens."""
+
+    commissions: tuple[Commission, ...]
+    tokens: Int[Tensor, "b w w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Developed:
+    """The dVAE's pictures of the tokens, in [-1, 1]."""
+
+    commissions: tuple[Commission, ...]
+    tokens: Int[Tensor, "b w w"]
+    pictures: Float[Tensor, "b 3 h w2"]
+
+    def images(self) -> list[Image.Image]:
+        """As PIL images."""
+        return to_images(self.pictures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """The pictures that are kept, best first for each prompt, and CLIP's `scores`: cosines with the words."""
+
+    commissions: tuple[Commission, ...]
+    tokens: Int[Tensor, "b w w"]
+    pictures: Float[Tensor, "b 3 h w2"]
+    scores: Float[Tensor, "b"]
+
+    def images(self) -> list[Image.Image]:
+        """As PIL images."""
+        return to_images(self.pictures)
+
+
+TokenStage: TypeAlias = Read | Written | Developed | Ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partial:
+    """A picture of which the first `rows` of W rows of tokens are written; what is still to come is white."""
+
+    commission: Commission
+    tokens: Int[Tensor, "rows w"]
+    picture: Float[Tensor, "3 h w2"]
+
+    @property
+    def rows(self) -> int:
+        """How many rows of tokens are finished."""
+        return len(self.tokens)
+
+    def image(self) -> Image.Image:
+        """As a PIL image."""
+        return to_images(self.picture[None])[0]
 
 
 def eight_bit(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

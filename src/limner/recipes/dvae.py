@@ -16,6 +16,8 @@ small have some hundreds and thousands of steps on a CPU, and leave the paper wh
 - 2×2 pixels are folded into channels before the first convolution: a picture of a quarter of the places.
 - ln b has a floor. Drawings are flat, a flat ground can be told exactly, and the likelihood would spend
   itself on telling it ever more exactly.
+
+    limner train dvae --size small --data data/emoji data/scenes --share 7 3 --out runs/small/dvae
 """
 
 from collections.abc import Sequence

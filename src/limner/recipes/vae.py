@@ -3,6 +3,8 @@
 Paper: Kingma & Welling 2014; the published size is Higgins et al. 2017's, for CelebA. Toy and small add
 residual blocks and are told that colours are right to within σ = 0.25 or so of the range of 2 rather than to
 within all of it: at unit variance the KL outweighs every detail, and most latent numbers stay empty.
+
+    limner train vae --size small --data data/emoji --out runs/small/vae
 """
 
 from collections.abc import Sequence

@@ -4,16 +4,13 @@ Paper: van den Oord et al. 2017. Two parts one after the other: the autoencoder,
 pictures, the prior, which is a transformer here and a PixelCNN in the paper. The small one writes 64×64 emoji
 as 16×16 codes of 512, 2304 bits a picture.
 
-    from limner.recipes import vqvae
-    vqvae.run(vqvae.small(), folders=[Path("data/emoji")], share=None, out=Path("runs/small/vqvae"),
-              resume=False, device=None)
+    limner train vqvae --size small --data data/emoji --out runs/small/vqvae
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +24,11 @@ from torch import Tensor, nn
 from limner import checkpoint
 from limner.autoregression import Sampling
 from limner.clip import unit
-from limner.data.loader import COLOURED_GROUNDS, Gallery, open_gallery
+from limner.data.loader import Gallery, open_gallery
 from limner.distributed import rank
 from limner.draws import Draws
-from limner.progress import watched
 from limner.quantize import CodebookConfig, MovingAverage
+from limner.recipes.codes import coded, finished
 from limner.recipes.embeddings import load_clip
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
@@ -44,10 +41,6 @@ from limner.vqvae.prior import CodePrior, CodePriorConfig
 from limner.vqvae.two_levels import VqVae2
 
 SAMPLES = 24
-CHUNK = 256
-
-C = TypeVar("C")
-M = TypeVar("M", bound=nn.Module)
 
 # Captions → unit vectors, (B, c).
 CaptionReader = Callable[[Sequence[str]], Float[Tensor, "b c"]]
@@ -241,36 +234,6 @@ def caption_reader(clip: Path, device: str | None) -> tuple[CaptionReader, int]:
     return read, reader.config.embedding
 
 
-@torch.inference_mode()
-def coded(
-    encode: Callable[[Float[Tensor, "b 3 h w"]], Int[Tensor, "b n"]], gallery: Gallery, *, cache: Path
-) -> NDArray[np.uint16]:
-    """The codes of every picture on each of its grounds, (N, grounds, n); kept in the file `cache`.
-
-    Name the file after the weights that `encode` has: codes of other weights mean nothing.
-    """
-    if not cache.exists():
-        grounds = COLOURED_GROUNDS + 1
-        length = encode(gallery.composited([0], [0])).shape[1]
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
-        out = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint16, shape=(len(gallery), grounds, length)
-        )
-        for start in watched(range(0, len(gallery), CHUNK), "writing pictures as codes"):
-            rows = list(range(start, min(start + CHUNK, len(gallery))))
-            for number in range(grounds):
-                seen = rows if number == 0 else [row for row in rows if not gallery.opaque[row]]
-                if seen:
-                    pictures = gallery.composited(seen, [number] * len(seen))
-                    out[seen, number] = encode(pictures).cpu().numpy()
-        out.flush()
-        del out
-        os.replace(partial, cache)
-    kept: NDArray[np.uint16] = np.load(cache, mmap_mode="r")
-    return kept
-
-
 def run(
     recipe: VqVaeRecipe,
     *,
@@ -363,16 +326,6 @@ def train_prior(
         device=device,
     )
     PartialState().wait_for_everyone()
-
-
-def finished(kind: Callable[[C], M], config_type: type[C], folder: Path, device: str | None) -> M:
-    """The network in a checkpoint folder, frozen, once the process that writes it is done."""
-    state = PartialState(cpu=device == "cpu")
-    state.wait_for_everyone()
-    config, weights = checkpoint.load(folder, config_type)
-    model = kind(config)
-    checkpoint.load_into(model, weights)
-    return model.to(state.device).eval().requires_grad_(False)
 
 
 def assemble(out: Path, parts: Mapping[str, type[Any]]) -> Path:

@@ -4,9 +4,7 @@ Paper: Razavi et al. 2019. Three parts one after the other: the autoencoder, the
 that of the bottom codes given the top; transformers here, networks like PixelSNAIL in the paper. The small
 one writes 64×64 emoji as 8×8 and 16×16 codes of 512, 2880 bits a picture.
 
-    from limner.recipes import vqvae2
-    vqvae2.run(vqvae2.small(), folders=[Path("data/emoji")], share=None, out=Path("runs/small/vqvae2"),
-               resume=False, device=None)
+    limner train vqvae2 --size small --data data/emoji --out runs/small/vqvae2
 """
 
 from collections.abc import Sequence
@@ -23,11 +21,10 @@ from limner.autoregression import Sampling
 from limner.data.loader import open_gallery
 from limner.draws import Draws
 from limner.quantize import CodebookConfig, MovingAverage
+from limner.recipes.codes import coded, finished
 from limner.recipes.vqvae import (
     PictureBatches,
     assemble,
-    coded,
-    finished,
     reconstructions,
     small_prior_training,
     train_prior,

@@ -1,0 +1,70 @@
+"""What painters hand to the commands: pictures with a name for their file and what it says of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from limner.cli.places import named
+from limner.pipelines.settings import Commission, PaintSettings, TokenSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from PIL import Image
+
+    from limner.pipelines.dalle1 import Dalle1
+    from limner.pipelines.dalle2 import Dalle2
+    from limner.pipelines.stages import Ranked, Stage, TokenStage
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A picture, its place among those of its prompt (from 1), and what its file says."""
+
+    commission: Commission
+    number: int
+    image: "Image.Image"
+    metadata: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Its file's name, without .png."""
+        return named(self.commission, self.number)
+
+    def png(self) -> bytes:
+        """Its file's bytes."""
+        from limner.pipelines.png import encode_png
+
+        return encode_png(self.image, self.metadata)
+
+
+def of_dalle1(
+    painter: "Dalle1", stages: "Iterable[TokenStage]", *, settings: TokenSettings, count: int
+) -> Iterator[Painting]:
+    """The pictures that CLIP thinks best of, best first, `count` of each prompt."""
+    from limner.pipelines.stages import Ranked
+
+    for stage in stages:
+        if isinstance(stage, Ranked):
+            yield from ranked(painter, stage, settings=settings, count=count)
+
+
+def ranked(painter: "Dalle1", stage: "Ranked", *, settings: TokenSettings, count: int) -> Iterator[Painting]:
+    """The pictures of one stage, `count` of each prompt."""
+    rows = zip(stage.commissions, stage.images(), stage.scores.tolist(), strict=True)
+    for place, (commission, image, score) in enumerate(rows):
+        metadata = painter.metadata(commission, settings=settings, score=score)
+        yield Painting(commission, place % count + 1, image, metadata)
+
+
+def of_dalle2(
+    painter: "Dalle2", stages: "Iterable[Stage]", *, settings: PaintSettings, size: int, seed: int
+) -> Iterator[Painting]:
+    """The pictures of this size; the first of each prompt has the seed `seed`."""
+    from limner.pipelines.stages import Drawn, Enlarged
+
+    for stage in stages:
+        if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == size:
+            for commission, image in zip(stage.commissions, stage.images(), strict=True):
+                metadata = painter.metadata(commission, size=size, settings=settings)
+                yield Painting(commission, commission.seed - seed + 1, image, metadata)

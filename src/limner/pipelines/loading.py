@@ -1,0 +1,33 @@
+"""Networks from their folders, ready to paint, and the short name of all weights together."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from limner import checkpoint
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def loaded(folder: Path, config_type: Any, network: Callable[[Any], M], device: torch.device) -> M:
+    """The network of a checkpoint folder, as float32, on `device`, its weights frozen.
+
+    Raises LimnerError, naming the file, for weights that are missing, damaged or of another kind.
+    """
+    config, state = checkpoint.load(folder, config_type, device)
+    # Initial values are drawn and overwritten; the caller's random numbers are none of our business.
+    with torch.random.fork_rng(devices=[]):
+        module = network(config)
+    checkpoint.load_into(module, state)
+    # torch's own types know nothing of memory_format here.
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module.to(device).eval().requires_grad_(False)
+
+
+def digest_of(parts: Sequence[str]) -> str:
+    """Twelve hexadecimal digits for the digests of all parts, in their order."""
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
