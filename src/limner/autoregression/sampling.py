@@ -13,7 +13,7 @@ LARGEST_DRAW = 1 - 2**-22
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a token is chosen; as it stands, from the model's own distribution (DALL-E 1, section 2.7).
+    """How a token is chosen; as it stands, from the model's own distribution (DALL-E 1, section 2.6).
 
     `temperature`: logits are divided by it; 0 takes the likeliest token. `top_k`: only the k likeliest;
     `top_p`: only the likeliest that together hold this much probability, after `top_k`. None: all.
