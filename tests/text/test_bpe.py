@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from limner.text import ClipTokenizer, CutCaptionWarning, clean
-from limner.text.bpe import SMALLEST_VOCAB_SIZE, _byte_letters, _merges
+from limner.text.bpe import SMALLEST_VOCAB_SIZE, _merges, byte_letters
 
 GOLDEN = {
     "a photo of a cat": [320, 1125, 539, 320, 2368],
@@ -98,7 +98,7 @@ def open_clip():
 def transformers_clip():
     transformers = pytest.importorskip("transformers")
     merges = [f"{left} {right}" for left, right in _merges()]
-    letters = _byte_letters()
+    letters = byte_letters()
     pieces = [
         *letters,
         *(letter + "</w>" for letter in letters),
@@ -115,7 +115,7 @@ def test_golden_ids(text):
 
 def test_whole_vocabulary_is_clips():
     assert (tokenizer().sot, tokenizer().eot) == (49_406, 49_407)
-    assert sorted(_byte_letters()) == sorted(set(_byte_letters()))
+    assert sorted(byte_letters()) == sorted(set(byte_letters()))
     assert len(_merges()) == 49_408 - SMALLEST_VOCAB_SIZE
 
 
@@ -145,7 +145,7 @@ def test_a_small_vocabulary_keeps_the_first_merges():
     assert common
     assert small.encode("the and of") == common
     assert (small.sot, small.eot) == (998, 999)
-    assert tokenizer(514).encode("ab") == [_byte_letters().index("a"), 256 + _byte_letters().index("b")]
+    assert tokenizer(514).encode("ab") == [byte_letters().index("a"), 256 + byte_letters().index("b")]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The first line, every part in order: CLIP → prior → decoder → upsampler, ready to paint from.
 
-limner train line --size toy --data DIR --out runs/toy      # four minutes on two cores
+limner train line --size toy --data DIR --out runs/toy      # some minutes
 limner train line --size small --data data/emoji data/scenes --share 7 3 --out runs/small
 """
 
@@ -36,7 +36,7 @@ class LineRecipe:
 
 
 def toy() -> LineRecipe:
-    """Under four minutes on two cores with the shipped sample; 64×64 pixels."""
+    """Eight minutes of one core with the shipped sample; 64×64 pixels."""
     return LineRecipe(clip=clip.toy(), prior=prior.toy(), decoder=decoder.toy(), upsampler=upsampler.toy())
 
 

@@ -38,7 +38,7 @@ class PriorRecipe:
 
 
 def toy() -> PriorRecipe:
-    """Half a minute on two cores, after the toy CLIP."""
+    """Two minutes of one core, after the toy CLIP."""
     model = PriorConfig(
         embedding=96,
         text_width=96,

@@ -41,7 +41,7 @@ def _merges() -> tuple[tuple[str, str], ...]:
     return tuple((left, right) for left, right in pairs)
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """The 256 printable letters that stand for bytes, in CLIP's order: those that print as they are first."""
     printable = [
         *range(ord("!"), ord("~") + 1),
@@ -72,7 +72,7 @@ class ClipTokenizer:
         self.eot = vocab_size - 1
 
         merges = list(_merges()[: vocab_size - SMALLEST_VOCAB_SIZE])
-        letters = _byte_letters()
+        letters = byte_letters()
         pieces = [*letters, *(letter + END_OF_WORD for letter in letters), *(a + b for a, b in merges)]
         vocab = {piece: index for index, piece in enumerate(pieces)}
         self._bpe = Tokenizer(models.BPE(vocab=vocab, merges=merges, end_of_word_suffix=END_OF_WORD))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limner import __version__
 from limner.errors import LimnerError
-from limner.text.bpe import CutCaptionWarning, _byte_letters, clean
+from limner.text.bpe import CutCaptionWarning, byte_letters, clean
 
 # Every byte: what remains without a single merge.
 BYTES = 256
@@ -39,7 +39,7 @@ class CaptionTokenizer:
         Raises ValueError for a piece that is neither a byte nor made by a merge before.
         """
         # Two merges may make the same piece, which then has one id; a dict keeps the order.
-        pieces = dict.fromkeys(_byte_letters())
+        pieces = dict.fromkeys(byte_letters())
         for pair in merges:
             if any(piece not in pieces for piece in pair):
                 raise ValueError(f"merges: {pair} joins a piece that is neither a byte nor made before")
@@ -63,7 +63,7 @@ class CaptionTokenizer:
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=LEAST_FREQUENCY,
-            initial_alphabet=_byte_letters(),
+            initial_alphabet=byte_letters(),
             show_progress=False,
         )
         learner.train_from_iterator((spaced(caption) for caption in captions), trainer)
