@@ -46,7 +46,8 @@ class Evaluate:
         for name, given in (("names", self.names), ("count", self.count)):
             if given < 1:
                 raise ValueError(f"{name} is {given}: give a whole number from 1")
-        places = self._places()
+        if (places := self._places()) is None and self.sheet is None:
+            raise ValueError("nothing is asked for: give --sheet PNG, or --data, --judge and --out")
         if self.reconstructions:
             if places is None or self.sheet is not None:
                 raise ValueError(
@@ -55,8 +56,6 @@ class Evaluate:
                 )
             print(self._reconstruct(*places))
             return
-        if places is None and self.sheet is None:
-            raise ValueError("nothing is asked for: give --sheet PNG, or --data, --judge and --out")
         if self.sheet is not None:
             if self.sheet.is_dir() or self.sheet.suffix.lower() != ".png":
                 raise ValueError(f"sheet is '{self.sheet}': give a name that ends in .png")
