@@ -2,6 +2,7 @@
 
     python benchmarks/throughput.py                       # the small recipes
     python benchmarks/throughput.py --parts decoder --size toy
+    python benchmarks/throughput.py --compile             # as `limner train --compile` computes
 
 First the machine: the rate of a large matrix multiplication, in float32 and in bfloat16. Then each part:
 whole training steps (forward, backward, clipping, optimizer, average) on batches of the shipped sample, with
@@ -16,6 +17,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +47,7 @@ from limner.recipes import upsampler as upsamplers
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig
 from limner.training.ema import Ema
-from limner.training.loop import make_optimizer
+from limner.training.loop import make_optimizer, quick_attention
 
 Part = Literal["clip", "prior", "decoder", "upsampler"]
 Precision = Literal["fp32", "bf16"]
@@ -56,6 +58,7 @@ KINDS = {
     "convolution": ("conv",),
     "attention": ("attention", "softmax"),
     "normalisation": ("norm",),
+    "compiled: norms, activations, sums and copies": ("compiledfxgraph", "## call"),
     "optimizer and average": ("adam", "foreach", "lerp"),
     "casts, copies and layouts": (
         "copy",
@@ -114,6 +117,10 @@ class Benchmark:
     """The arithmetic; "faster" tries both."""
     batch: int | None = None
     """Rows of a batch, if not the recipe's."""
+    compile: bool = False
+    """Compile the networks, as `limner train --compile` does."""
+    attention: Literal["quick", "torch"] = "quick"
+    """The attention that training uses, or the one that PyTorch would choose."""
     steps: int = 7
     """Steps to take the median of."""
     side: int = 2048
@@ -197,14 +204,15 @@ def prepared(part: Part, size: str, batch: int | None) -> Work:
     return Work(model, objective, batches(0, rows), drawing, config)
 
 
-def stepper(work: Work, precision: Precision, rows: int) -> Callable[[], None]:
+def stepper(work: Work, precision: Precision, rows: int, attention: str) -> Callable[[], None]:
     """A whole training step, as the loop takes it."""
+    chosen = quick_attention if attention == "quick" else nullcontext
     optimizer = make_optimizer(work.model, work.config)
     ema = Ema(work.model, decay=work.config.ema)
     draws = Draws.for_step(0, 0, range(rows))
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), chosen(torch.device("cpu")):
             loss = work.objective(work.model, work.batch, draws)
         loss.total.backward()
         nn.utils.clip_grad_norm_(work.model.parameters(), work.config.clip_norm)
@@ -259,10 +267,14 @@ def measured(part: Part, asked: Benchmark, machine: dict[str, float]) -> Measure
     work = prepared(part, asked.size, asked.batch)
     rows = asked.batch or work.config.batch
     choices: list[Precision] = ["fp32", "bf16"] if asked.precision == "faster" else [asked.precision]
-    took = {choice: statistics.median(timed(stepper(work, choice, rows), asked.steps)) for choice in choices}
+    # Counted before it is compiled: the compiler's own operators are unknown to the counter.
+    flops = flops_of(stepper(work, choices[0], rows, asked.attention))
+    if asked.compile:
+        work.model.compile()
+    steps = {choice: stepper(work, choice, rows, asked.attention) for choice in choices}
+    took = {choice: statistics.median(timed(step, asked.steps)) for choice, step in steps.items()}
     precision = min(took, key=lambda choice: took[choice])
-    step = stepper(work, precision, rows)
-    flops = flops_of(step)
+    step = steps[precision]
     rate = flops / took[precision]
     return Measured(
         part=part,

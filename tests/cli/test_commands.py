@@ -2,15 +2,17 @@
 
 import inspect
 import os
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import get_args
 
 import pytest
 
 from limner.cli import main, unboxed
-from limner.cli.train import TAKES, Room
+from limner.cli.train import TAKES, Room, compiled
 from limner.data.sample import sample_dir
 from limner.pipelines.dalle2 import PARTS, digest
+from limner.training import TrainConfig
 
 
 @pytest.fixture
@@ -31,6 +33,26 @@ def refuses(tmp_path, monkeypatch, capsys):
 
 
 TRAIN = ("--size", "toy", "--out", "run")
+
+
+def test_compile_reaches_every_training_of_a_recipe():
+    def trainings(recipe) -> list[TrainConfig]:
+        if isinstance(recipe, TrainConfig):
+            return [recipe]
+        parts = [getattr(recipe, field.name) for field in fields(recipe)]
+        return [found for part in parts if is_dataclass(part) for found in trainings(part)]
+
+    for room in get_args(Room):
+        recipe = import_module(f"limner.recipes.{room}").small()
+        assert not any(config.compile for config in trainings(recipe)), room
+        assert all(config.compile for config in trainings(compiled(recipe))), room
+        assert len(trainings(recipe)) == {"line": 4, "vqvae": 2, "vqvae2": 3}.get(room, 1), room
+
+
+def test_compiling_without_a_compiler_is_refused(refuses, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    said = refuses("train", "clip", *TRAIN, "--data", str(sample_dir()), "--compile")
+    assert said.startswith("compile wants a C++ compiler, and there is none here: install g++")
 
 
 def test_training_that_cannot_be_is_refused(refuses, tmp_path):

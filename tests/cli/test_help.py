@@ -21,7 +21,7 @@ OPTIONS = {
     "complete": ["candidates", "count", "device", "keep", "out", "seed", "weights"],
     "rank": ["device", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
-    "train": ["clip", "data", "device", "dvae", "out", "resume", "share", "size"],
+    "train": ["clip", "compile", "data", "device", "dvae", "out", "resume", "share", "size"],
     "data": [],
     "data fetch": ["out", "pixels"],
     "data scenes": ["count", "out", "pixels", "seed", "sprites"],

@@ -161,11 +161,25 @@ def test_a_dropped_caption_is_the_empty_caption():
     assert loss(0.0, given_) != pytest.approx(loss(0.0, nothing), rel=1e-4)
 
 
+def test_reader_cuts_padding_to_few_lengths():
+    torch.manual_seed(0)
+    clip = Clip(replace(CLIP, text=replace(CLIP.text, context=40))).eval()
+    ids = torch.zeros(2, 40, dtype=torch.long)
+    ids[:, 0], ids[0, 5], ids[1, 15] = 28, 29, 29
+    tokens, _, mask = clip_reader(clip)(ids)
+    torch.testing.assert_close(tokens, clip.encode_text(ids).tokens[:, :16])
+    ids[1, 15], ids[1, 16] = 5, 29
+    assert mask.shape == (2, 16)
+    assert clip_reader(clip)(ids).mask.shape == (2, 32)
+    ids[1, 16], ids[1, 39] = 5, 29
+    assert clip_reader(clip)(ids).mask.shape == (2, 40)
+
+
 def test_reader_shows_a_caption_from_start_to_end():
     clip = reader()
     ids = torch.tensor([[28, 5, 29, 0, 0, 0, 0], [28, 5, 6, 7, 29, 0, 0], [28, 29, 0, 0, 0, 0, 0]])
     tokens, embedding, mask = clip_reader(clip)(ids)
-    assert mask.tolist() == [[True] * n + [False] * (5 - n) for n in (3, 5, 2)]
-    torch.testing.assert_close(tokens, clip.encode_text(ids).tokens[:, :5])
+    assert mask.tolist() == [[True] * n + [False] * (7 - n) for n in (3, 5, 2)]
+    torch.testing.assert_close(tokens, clip.encode_text(ids).tokens)
     torch.testing.assert_close(embedding, nn.functional.normalize(clip.encode_text(ids).pooled, dim=-1))
     assert not embedding.requires_grad

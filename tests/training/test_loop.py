@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,14 @@ from limner.draws import Draws
 from limner.errors import LimnerError
 from limner.objective import Loss
 from limner.training import TrainConfig, train
-from limner.training.loop import _trial, known_precision, learning_rate, make_optimizer, moved
+from limner.training.loop import (
+    _trial,
+    known_precision,
+    learning_rate,
+    make_optimizer,
+    moved,
+    quick_attention,
+)
 from limner.training.report import History
 from limner.training.state import states
 
@@ -120,6 +128,44 @@ def until(last: int, source=batches):
         return source(step, rows)
 
     return cut
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, as the compiler is loaded
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+def test_compiled_training_is_the_same_training_and_resumes_to_the_bit(tmp_path):
+    config = replace(CONFIG, compile=True)
+    plain, _, _ = run(tmp_path / "plain", dropout=0.0)
+    calls: list[bool] = []
+
+    def sampler(model: nn.Module) -> Image.Image:
+        # Another batch size, and still nothing is compiled for it.
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            calls.append(bool(model(torch.zeros(7, 3, 6, 6)).isfinite().all()))
+        return Image.new("RGB", (2, 2))
+
+    fused, model, _ = run(tmp_path / "fused", dropout=0.0, config=config, sampler=sampler)
+    assert calls == [True, True]
+    assert model._compiled_call_impl is not None
+    assert fused.losses == pytest.approx(plain.losses, rel=1e-5)
+    run(tmp_path / "whole", config=config)
+    with pytest.raises(PowerCutError):
+        run(tmp_path / "broken", config=config, batches=until(5))
+    run(tmp_path / "broken", config=config, resume=True)
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "broken")[name]), name
+
+
+def test_quick_attention_is_attention_and_leaves_no_setting_behind():
+    q, k, v = torch.randn(3, 2, 4, 5, 8)
+    settings = torch.backends.cuda
+    before = settings.fp16_bf16_reduction_math_sdp_allowed(), settings.flash_sdp_enabled()
+    with quick_attention(torch.device("cpu")):
+        assert not settings.flash_sdp_enabled()
+        quick = nn.functional.scaled_dot_product_attention(q, k, v)
+    assert before == (settings.fp16_bf16_reduction_math_sdp_allowed(), settings.flash_sdp_enabled())
+    torch.testing.assert_close(quick, nn.functional.scaled_dot_product_attention(q, k, v))
+    with quick_attention(torch.device("meta")):
+        assert settings.flash_sdp_enabled()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -40,6 +40,7 @@ class Pictures(NamedTuple):
     pictures: Tensor
 
 
+_LENGTHS = 16
 # Frozen reader of token ids; what it makes of them is the networks' caption input.
 Reader = Callable[[Int[Tensor, "b l"]], ClipTokens]
 
@@ -49,8 +50,9 @@ def clip_reader(clip: Clip) -> Reader:
 
     @torch.no_grad()
     def read(ids: Int[Tensor, "b l"]) -> ClipTokens:
-        # Most captions are far shorter than the context; columns that are padding everywhere are cut.
-        longest = int(ids.argmax(dim=1).max()) + 1
+        # Most captions are far shorter than the context; columns that are padding everywhere are cut, up to
+        # a multiple of a few lengths, for a compiled network is compiled anew for each.
+        longest = min(ids.shape[1], _LENGTHS * -(-(int(ids.argmax(dim=1).max()) + 1) // _LENGTHS))
         ids = ids[:, :longest]
         pooled, tokens = clip.encode_text(ids)
         mask = torch.arange(longest, device=ids.device) <= rearrange(ids.argmax(dim=1), "b -> b 1")

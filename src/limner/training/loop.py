@@ -5,8 +5,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,6 +18,7 @@ from accelerate.utils import set_seed
 from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limner import checkpoint
 from limner.distributed import averaged
@@ -45,7 +47,9 @@ class TrainConfig:
     The learning rate rises linearly for `warmup` steps and falls along a cosine to zero at `steps`.
     `weight_decay` spares gains, biases and other vectors. `precision` is that of the arithmetic; the weights
     stay float32. "auto" is bfloat16 on a GPU; on a CPU it is whichever of the two the first steps of the run
-    show to be faster, for that differs from one processor to the next.
+    show to be faster, for that differs from one processor to the next. `compile` has PyTorch's compiler fuse
+    the network's small operators: some minutes before the first step, and a C++ compiler on a CPU, for less
+    time on every other.
     """
 
     steps: int
@@ -61,6 +65,7 @@ class TrainConfig:
     seed: int
     save_every: int
     sample_every: int
+    compile: bool = False
 
 
 def known_precision(config: TrainConfig, device: torch.device, processes: int, out: Path) -> str | None:
@@ -138,6 +143,8 @@ def train(
     set_seed(config.seed)
     model = model.to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, config)
+    if config.compile:
+        model.compile()
     inner, (model, optimizer) = model, accelerator.prepare(model, optimizer)
     ema = Ema(inner, decay=config.ema)
     start = load_state(states, model=inner, ema=ema, optimizer=optimizer.optimizer) if resume else 0
@@ -148,7 +155,10 @@ def train(
     def loss_at(step: int, batch: Batch, precision: str) -> Loss:
         torch.manual_seed(mix(config.seed, step, process))  # dropout's stream
         draws = Draws.for_step(config.seed, step, rows, device=accelerator.device)
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with (
+            torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"),
+            quick_attention(accelerator.device),
+        ):
             return objective(model, moved(batch, accelerator.device), draws)
 
     lead = accelerator.is_main_process
@@ -231,6 +241,25 @@ def train(
     return history
 
 
+@contextmanager
+def quick_attention(device: torch.device) -> Iterator[None]:
+    """The attention that trains fastest: on a CPU, and at our lengths, the one that keeps the whole table.
+
+    `benchmarks/throughput.py --attention` compares it with PyTorch's choice.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    settings = torch.backends.cuda  # where PyTorch keeps this one for all devices
+    allowed = settings.fp16_bf16_reduction_math_sdp_allowed()
+    settings.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        settings.allow_fp16_bf16_reduction_math_sdp(allowed)
+
+
 def moved(batch: D, device: torch.device) -> D:
     """A batch (tensor, or dataclass or named tuple of such) on another device."""
     if isinstance(batch, Tensor):
@@ -262,7 +291,8 @@ def _sample(sampler: Sampler, model: nn.Module, ema: Ema, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     was_training = model.training
     model.eval()
-    with ema.applied(model):
+    # Pictures come in other shapes than batches: a compiled network would be compiled anew for a few of them.
+    with ema.applied(model), torch.compiler.set_stance("force_eager"):
         sampler(model).save(path)
     model.train(was_training)
 
