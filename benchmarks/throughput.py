@@ -212,9 +212,10 @@ def stepper(work: Work, precision: Precision, rows: int, attention: str) -> Call
     draws = Draws.for_step(0, 0, range(rows))
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), chosen(torch.device("cpu")):
-            loss = work.objective(work.model, work.batch, draws)
-        loss.total.backward()
+        with chosen(torch.device("cpu")):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                loss = work.objective(work.model, work.batch, draws)
+            loss.total.backward()
         nn.utils.clip_grad_norm_(work.model.parameters(), work.config.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

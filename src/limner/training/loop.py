@@ -155,10 +155,7 @@ def train(
     def loss_at(step: int, batch: Batch, precision: str) -> Loss:
         torch.manual_seed(mix(config.seed, step, process))  # dropout's stream
         draws = Draws.for_step(config.seed, step, rows, device=accelerator.device)
-        with (
-            torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"),
-            quick_attention(accelerator.device),
-        ):
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
             return objective(model, moved(batch, accelerator.device), draws)
 
     lead = accelerator.is_main_process
@@ -171,10 +168,11 @@ def train(
     if start < config.steps and processes == 1:
         batch = batches(start, rows)
         choices = [precision] if precision else ["fp32", "bf16"]
-        seconds = {
-            choice: _trial(lambda c=choice: accelerator.backward(loss_at(start, batch, c).total), model)  # type: ignore[misc]
-            for choice in choices
-        }
+        with quick_attention(accelerator.device):
+            seconds = {
+                choice: _trial(lambda c=choice: accelerator.backward(loss_at(start, batch, c).total), model)  # type: ignore[misc]
+                for choice in choices
+            }
         precision = min(seconds, key=lambda choice: seconds[choice])
         took = seconds[precision]
         left = took * (config.steps - start)
@@ -190,7 +188,11 @@ def train(
         os.replace(partial, out / PRECISION)
 
     show = lead and console.is_terminal
-    with ThreadPoolExecutor(1) as ahead, progress_bar(console, disable=not show) as bar:
+    with (
+        quick_attention(accelerator.device),
+        ThreadPoolExecutor(1) as ahead,
+        progress_bar(console, disable=not show) as bar,
+    ):
         task = bar.add_task(name, total=config.steps, completed=start, speed="", loss="")
         coming: Future[Batch] | None = None
         for step in range(start, config.steps):
@@ -245,6 +247,7 @@ def train(
 def quick_attention(device: torch.device) -> Iterator[None]:
     """The attention that trains fastest: on a CPU, and at our lengths, the one that keeps the whole table.
 
+    It must hold while going backward too, for blocks that are computed again there.
     `benchmarks/throughput.py --attention` compares it with PyTorch's choice.
     """
     if device.type != "cpu":
