@@ -34,14 +34,22 @@ class Benchmark:
     """Go on with what is in OUT."""
 
 
-def main(asked: Benchmark) -> None:
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge recognised, by side in pixels, and the seconds that training took."""
+
+    found: dict[int, Recognition]
+    seconds: float
+
+
+def judged(asked: Benchmark, console: Console) -> Verdict:
     """Train, paint, judge, print."""
-    console = Console()
     began = time.perf_counter()
     trained = line.run(
         line.toy(), folders=[sample_dir()], share=None, out=asked.out, resume=asked.resume, device="cpu"
     )
-    console.print(f"the line was trained in {time.perf_counter() - began:.0f} s")
+    seconds = time.perf_counter() - began
+    console.print(f"the line was trained in {seconds:.0f} s")
     recogniser.run(
         recogniser.toy(),
         folders=[sample_dir("judge")],
@@ -53,6 +61,7 @@ def main(asked: Benchmark) -> None:
     drawn = {str(record.facts["name"]) for record in read(sample_dir()).records}
     names = [name for name in judge.names if name in drawn]
     prompts = [f"{named(name)}, Noto style" for name in names]
+    verdict = Verdict({}, seconds)
     for size in painter.sizes:
         pictures = painter.paint(prompts, count=asked.count, size=size, seed=0)
         found = judge(pictures, [name for name in names for _ in range(asked.count)])
@@ -60,7 +69,9 @@ def main(asked: Benchmark) -> None:
             f"{size} pixels: {found.top1.value:.1%} of {len(pictures)} recognised among {len(judge.names)} "
             f"names, {found.top1.value / found.chance1:.1f} times chance"
         )
+        verdict.found[size] = found
+    return verdict
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark, description=__doc__))
+    judged(tyro.cli(Benchmark, description=__doc__), Console())

@@ -5,7 +5,7 @@ place in that space, DALL-E 1 ranks its candidates by it, GLIDE is guided by it.
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 """
 
-from limner.clip.model import Clip, ClipConfig, Features, TextConfig, VisionConfig, unit
+from limner.clip.model import Clip, ClipConfig, Features, TextConfig, VisionConfig, trimmed, unit
 from limner.clip.objective import contrastive_loss, contrastive_objective
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "VisionConfig",
     "contrastive_loss",
     "contrastive_objective",
+    "trimmed",
     "unit",
 ]

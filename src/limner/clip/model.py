@@ -21,6 +21,8 @@ MAX_SCALE = 100.0
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
+_LENGTHS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
@@ -92,6 +94,16 @@ def in_chunks(encode: Callable[[Tensor], Tensor], rows: Tensor, chunk: int | Non
         return encode(rows)
     parts = [checkpoint(encode, part, use_reentrant=False) for part in rows.split(chunk)]
     return torch.cat(parts)
+
+
+def trimmed(ids: Int[Tensor, "b l"]) -> Int[Tensor, "b l2"]:
+    """Without the columns that are padding in every row: most captions are far shorter than the context.
+
+    The length that stays is a multiple of 16, or the whole context: a compiled network is compiled anew for
+    each length that it meets.
+    """
+    longest = int(ids.argmax(dim=1).max()) + 1
+    return ids[:, : _LENGTHS * -(-longest // _LENGTHS)]
 
 
 def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.clip import Clip, unit
+from limner.clip import Clip, trimmed, unit
 from limner.dalle2.decoder import Caption, ClipTokens, Decoder
 from limner.dalle2.prior_diffusion import Prior
 from limner.dalle2.spec import DiffusionSpec
@@ -40,7 +40,6 @@ class Pictures(NamedTuple):
     pictures: Tensor
 
 
-_LENGTHS = 16
 _READ_APART = 4
 # Frozen reader of token ids; what it makes of them is the networks' caption input.
 Reader = Callable[[Int[Tensor, "b l"]], ClipTokens]
@@ -51,12 +50,9 @@ def clip_reader(clip: Clip) -> Reader:
 
     @torch.no_grad()
     def read(ids: Int[Tensor, "b l"]) -> ClipTokens:
-        # Most captions are far shorter than the context; columns that are padding everywhere are cut, up to
-        # a multiple of a few lengths, for a compiled network is compiled anew for each.
-        longest = min(ids.shape[1], _LENGTHS * -(-(int(ids.argmax(dim=1).max()) + 1) // _LENGTHS))
-        ids = ids[:, :longest]
+        ids = trimmed(ids)
         pooled, tokens = clip.encode_text(ids)
-        mask = torch.arange(longest, device=ids.device) <= rearrange(ids.argmax(dim=1), "b -> b 1")
+        mask = torch.arange(ids.shape[1], device=ids.device) <= rearrange(ids.argmax(dim=1), "b -> b 1")
         return ClipTokens(tokens=tokens, embedding=unit(pooled.float()), mask=mask)
 
     return read

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig, contrastive_objective
+from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig, contrastive_objective, trimmed
 from limner.clip.model import vit_h_16
 from limner.clip.objective import CaptionedPictures
 from limner.data.loader import Gallery, open_gallery
@@ -125,11 +123,6 @@ class CaptionedBatches:
         drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
         pictures = self.gallery.composited(drawn.pictures, drawn.grounds)
         return CaptionedPictures(pictures, trimmed(self.tokenizer(drawn.captions, self.context)))
-
-
-def trimmed(ids: Int[Tensor, "b l"]) -> Int[Tensor, "b l2"]:
-    """Without the columns that are padding in every row: most captions are far shorter than the context."""
-    return ids[:, : int(ids.argmax(dim=1).max()) + 1]
 
 
 def run(
