@@ -11,7 +11,7 @@ Sampler: TypeAlias = Literal["dpm++", "ddim", "ancestral"]
 # What is painted with unless somebody says otherwise. Tuned on the weights that ship.
 PRIOR_SAMPLER: Sampler = "ddim"
 PRIOR_STEPS = 25
-PRIOR_GUIDANCE = 3.0
+PRIOR_GUIDANCE = 2.0
 PRIOR_CANDIDATES = 2
 SAMPLER: Sampler = "dpm++"
 STEPS = 25
