@@ -18,8 +18,11 @@ import limner
 from limner.data.folder import read
 from limner.data.sample import sample_dir
 from limner.data.words import named
-from limner.evaluation.recognition import load_judge
+from limner.evaluation.recognition import Recognised, load_judge
 from limner.recipes import line, recogniser
+
+# The two of the sample's four styles that are drawn in plain shapes, as 32 pixels can show them.
+STYLES = ("Twemoji", "flat")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class Benchmark:
     out: Path
     """Where the runs go."""
     count: int = 2
-    """Pictures of each name."""
+    """Pictures of each name in each style."""
     resume: bool = False
     """Go on with what is in OUT."""
 
@@ -38,7 +41,7 @@ class Benchmark:
 class Verdict:
     """What the judge recognised, by side in pixels, and the seconds that training took."""
 
-    found: dict[int, Recognition]
+    found: dict[int, Recognised]
     seconds: float
 
 
@@ -60,11 +63,11 @@ def judged(asked: Benchmark, console: Console) -> Verdict:
     judge, painter = load_judge(asked.out / "judge", device="cpu"), limner.load("dalle2", weights=trained)
     drawn = {str(record.facts["name"]) for record in read(sample_dir()).records}
     names = [name for name in judge.names if name in drawn]
-    prompts = [f"{named(name)}, Noto style" for name in names]
+    prompts = [f"{named(name)}, {style} style" for style in STYLES for name in names]
     verdict = Verdict({}, seconds)
     for size in painter.sizes:
         pictures = painter.paint(prompts, count=asked.count, size=size, seed=0)
-        found = judge(pictures, [name for name in names for _ in range(asked.count)])
+        found = judge(pictures, [name for _ in STYLES for name in names for _ in range(asked.count)])
         console.print(
             f"{size} pixels: {found.top1.value:.1%} of {len(pictures)} recognised among {len(judge.names)} "
             f"names, {found.top1.value / found.chance1:.1f} times chance"

@@ -149,6 +149,66 @@ def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
     assert refuses("evaluate", "--sheet", "file/sheet.png").startswith("cannot write into file")
 
 
+def test_painters_that_cannot_be_measured_so_are_refused(refuses):
+    dalle1, sheet = ("evaluate", "--model", "dalle1"), ("--sheet", "sheet.png")
+    three = ("--data", ".", "--judge", ".", "--out", "out")
+    assert "dalle3" in refuses("evaluate", "--model", "dalle3", *sheet)
+    assert refuses("evaluate", "--candidates", "4", *sheet) == (
+        "candidates is 4, of which only dalle1 knows: leave it out, or add --model dalle1"
+    )
+    assert refuses(*dalle1, "--candidates", "0", *sheet).startswith("candidates is 0: give a whole number")
+    assert refuses(*dalle1, "--candidates", "2", "--count", "3", *three) == (
+        "candidates is 2, fewer than the 3 pictures wanted: give at least 3"
+    )
+    assert refuses(*dalle1, "--count", "65", *three).startswith("count is 65: give a whole number from 1 to")
+    assert refuses("evaluate", "--seed", "-1", *sheet).startswith("seed is -1: give a whole number from 0")
+    assert refuses(*dalle1) == "nothing is asked for: give --sheet PNG, or --data, --judge and --out"
+    assert refuses(*dalle1, "--weights", "none", *sheet).startswith("no weights at none")
+    assert refuses("evaluate", "--reconstructions", "--model", "dalle1", *three) == (
+        "model is 'dalle1': reconstructions are of no painter, so leave it out"
+    )
+
+
+def test_a_report_without_a_judge_is_refused(refuses, dalle1_line):
+    three = ("--data", ".", "--judge", ".", "--out", "out")
+    options = ("--model", "dalle1", "--weights", str(dalle1_line), "--device", "cpu")
+    for asked in (options, ("--reranking", *options)):
+        assert refuses("evaluate", *asked, *three).startswith("no judge at .: train one with")
+
+
+def test_reranking_that_cannot_be_is_refused(refuses):
+    dalle1 = ("evaluate", "--reranking", "--model", "dalle1")
+    three = ("--data", ".", "--judge", ".", "--out", "out")
+    assert refuses("evaluate", "--reranking", *three) == (
+        "reranking is of what dalle1 paints: add --model dalle1"
+    )
+    assert refuses(*dalle1).startswith("nothing is asked for")
+    for asked in (("--sheet", "sheet.png"), ("--sheet", "sheet.png", *three)):
+        assert refuses(*dalle1, *asked).startswith("reranking needs --data, --judge and --out")
+    for name, given in (("count", "2"), ("candidates", "64")):
+        said = refuses(*dalle1, *three, f"--{name}", given)
+        assert said == f"{name} is {given}: reranking sets it itself, so leave it out"
+    assert refuses(*dalle1, "--reconstructions", *three) == (
+        "reconstructions and reranking are reports of their own: ask for one of them"
+    )
+    assert refuses(*dalle1, *three, "--weights", "none").startswith("no weights at none")
+
+
+@pytest.mark.filterwarnings("ignore::limner.text.CutCaptionWarning")
+def test_the_sheet_is_what_dalle1_paints_of_the_prompts(dalle1_line, tmp_path, capsys):
+    from limner.evaluation.sheet import PROMPTS, contact_sheet
+    from limner.pipelines import TokenSettings, load
+
+    painter, settings = load("dalle1", weights=dalle1_line), TokenSettings(candidates=2)
+    path = tmp_path / "sheet.png"
+    options = ("--candidates", "2", "--seed", "4", "--weights", str(dalle1_line), "--device", "cpu")
+    assert main(["evaluate", "--model", "dalle1", "--sheet", str(path), *options]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    paintings = painter.paint(PROMPTS, seed=4, settings=settings)
+    ours = contact_sheet(lambda _: paintings, tmp_path / "ours.png")
+    assert path.read_bytes() == ours.read_bytes()
+
+
 def test_data_that_cannot_be_is_refused(refuses):
     assert "none" in refuses("data", "check", "none")
     assert refuses("data", "check", ".", "--sheet", "no/sheet.png").endswith("there is no folder no")

@@ -27,7 +27,8 @@ OPTIONS = {
     "data scenes": ["count", "out", "pixels", "seed", "sprites"],
     "data check": ["sheet"],
     "evaluate": [
-        *("count", "data", "device", "judge", "names", "out", "reconstructions", "seed", "sheet", "weights"),
+        *("candidates", "count", "data", "device", "judge", "model", "names", "out", "reconstructions"),
+        *("reranking", "seed", "sheet", "weights"),
     ],
     "info": [],
 }

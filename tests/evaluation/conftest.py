@@ -1,5 +1,6 @@
 """What several of these tests look with, or look at."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.data.sample import sample_dir
-from limner.evaluation.features import Trunk, load_trunk
-from limner.evaluation.recognition import Judge, load_judge
+from limner.evaluation.features import WIDTH, Trunk, load_trunk
+from limner.evaluation.recognition import Judge, Recogniser, RecogniserConfig, load_judge
 from limner.layers.unet import UNetConfig
 from limner.recipes import recogniser
 
@@ -94,3 +95,32 @@ def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def judge(judge_folder: Path) -> Judge:
     return load_judge(judge_folder)
+
+
+@pytest.fixture(scope="session")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judge of two of the names that the sample holds out and one other, which has learned nothing."""
+    out: Path = tmp_path_factory.mktemp("blind")
+    config = RecogniserConfig(
+        names=("melon", "cow", "turtle"),
+        hexcodes=("1F348", "1F404", "1F422"),
+        features=WIDTH,
+        side=64,
+        dropout=0.0,
+    )
+    torch.manual_seed(0)
+    checkpoint.save(out / "model", Recogniser(config).state_dict(), config)
+    return out
+
+
+@pytest.fixture(scope="session")
+def dalle1_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny line of DALL-E 1, which has learned nothing."""
+    source = Path(__file__).parents[1] / "pipelines" / "tiny_line.py"
+    spec = importlib.util.spec_from_file_location("tiny_line", source)
+    assert spec is not None
+    assert spec.loader is not None
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    folder: Path = tiny.write_dalle1(tmp_path_factory.mktemp("dalle1") / "line")
+    return folder

@@ -13,13 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from limner import checkpoint
 from limner.cli import main
 from limner.data.folder import Record
 from limner.data.sample import sample_dir
 from limner.errors import LimnerError
 from limner.evaluation.features import WIDTH, Trunk
-from limner.evaluation.recognition import Judge, Recogniser, RecogniserConfig, load_judge
+from limner.evaluation.recognition import Judge, load_judge
 from limner.evaluation.reconstruction_table import CELL, GAP, MARGIN, chosen, contact_sheet
 from limner.evaluation.reconstructions import (
     Originals,
@@ -38,22 +37,6 @@ from limner.evaluation.reconstructions import (
 from limner.pipelines import load_autoencoder
 
 SIDE = 32
-
-
-@pytest.fixture(scope="module")
-def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A judge of two of the names that the sample holds out and one other, which has learned nothing."""
-    out: Path = tmp_path_factory.mktemp("blind")
-    config = RecogniserConfig(
-        names=("melon", "cow", "turtle"),
-        hexcodes=("1F348", "1F404", "1F422"),
-        features=WIDTH,
-        side=64,
-        dropout=0.0,
-    )
-    torch.manual_seed(0)
-    checkpoint.save(out / "model", Recogniser(config).state_dict(), config)
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,26 @@
 """`limner evaluate`: numbers on what training has not seen, and a sheet that nobody picked."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
 from limner.cli.places import try_writing
 from limner.cli.progress import progress
+from limner.pipelines.settings import TokenSettings, candidates_for
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from limner.pipelines.progress import Tick
 
 HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --data emoji --judge runs/judge --out report
+  limner evaluate --model dalle1 --candidates 16 --data emoji --judge runs/judge --out report
+  limner evaluate --reranking --model dalle1 --data emoji --judge runs/judge --out report
   limner evaluate --reconstructions --data emoji --judge runs/judge --out report
   limner evaluate --sheet sheet.png"""
 
@@ -20,6 +29,8 @@ HELP = """Measure a painter, or the autoencoders, on what they have not seen.
 class Evaluate:
     """The options of `limner evaluate`."""
 
+    model: Literal["dalle2", "dalle1"] = "dalle2"
+    """Which painter."""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """The folder that was trained on; what it holds out is what is asked for."""
     judge: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
@@ -30,31 +41,34 @@ class Evaluate:
     """Where to lay out 64 prompts that were chosen before anything was painted."""
     reconstructions: bool = False
     """Instead of a painter: what vae, vqvae, vqvae2 and dvae give back of pictures they have not seen."""
+    reranking: bool = False
+    """dalle1, instead: how often the best of 1, 4, 16 and 64 candidates is recognised, as a plot."""
     names: Annotated[int, arg(metavar="N")] = 300
     """How many names to ask for."""
     count: Annotated[int, arg(metavar="N")] = 1
     """Pictures of each."""
+    candidates: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: as count)")] = None
+    """dalle1: how many to paint of each prompt; CLIP keeps the best."""
     seed: int = 0
     """All chance comes from it."""
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: a folder with clip, prior, decoder and upsampler, or with autoencoders."""
+    """Weights of your own: a painter's folder, as `limner train` leaves it, or one with autoencoders."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
     def run(self) -> None:
         """Paint the sheet if asked to, measure if asked to, print where each is."""
-        for name, given in (("names", self.names), ("count", self.count)):
-            if given < 1:
-                raise ValueError(f"{name} is {given}: give a whole number from 1")
+        self._check_options()
         if (places := self._places()) is None and self.sheet is None:
             raise ValueError("nothing is asked for: give --sheet PNG, or --data, --judge and --out")
-        if self.reconstructions:
+        if self.reconstructions or self.reranking:
             if places is None or self.sheet is not None:
+                name = "reconstructions" if self.reconstructions else "reranking"
                 raise ValueError(
-                    "reconstructions needs --data, --judge and --out, and paints no prompts: give all three, "
-                    "and --sheet in a call of its own"
+                    f"{name} needs --data, --judge and --out, and paints no sheet: give all three, and "
+                    "--sheet in a call of its own"
                 )
-            print(self._reconstruct(*places))
+            print(self._reconstruct(*places) if self.reconstructions else self._rerank(*places))
             return
         if self.sheet is not None:
             if self.sheet.is_dir() or self.sheet.suffix.lower() != ".png":
@@ -62,21 +76,33 @@ class Evaluate:
             try_writing(self.sheet.parent)
             print(self._paint(self.sheet))
         if places is not None:
-            from limner.evaluation import report
+            print(self._measure(*places))
 
-            data, judge, out = places
-            print(
-                report.run(
-                    self.weights,
-                    data,
-                    judge,
-                    out,
-                    names=self.names,
-                    seed=self.seed,
-                    count=self.count,
-                    device=self._device(),
+    def _check_options(self) -> None:
+        """What cannot be asked for, before anything heavy is loaded."""
+        if self.names < 1:
+            raise ValueError(f"names is {self.names}: give a whole number from 1")
+        if self.reconstructions and self.reranking:
+            raise ValueError("reconstructions and reranking are reports of their own: ask for one of them")
+        if self.reconstructions and self.model != "dalle2":
+            raise ValueError(f"model is '{self.model}': reconstructions are of no painter, so leave it out")
+        if self.model != "dalle1":
+            if self.candidates is not None:
+                raise ValueError(
+                    f"candidates is {self.candidates}, of which only dalle1 knows: leave it out, or add "
+                    "--model dalle1"
                 )
-            )
+            if self.reranking:
+                raise ValueError("reranking is of what dalle1 paints: add --model dalle1")
+        if self.reranking:
+            for name, given, usual in (("count", self.count, 1), ("candidates", self.candidates, None)):
+                if given != usual:
+                    raise ValueError(f"{name} is {given}: reranking sets it itself, so leave it out")
+        # The prompts are ours, and any stands for them: what may be wrong is count, seed or candidates.
+        candidates_for("a name", count=self.count, seed=self.seed, of=self._settings().candidates)
+
+    def _settings(self) -> TokenSettings:
+        return TokenSettings(candidates=self.candidates)
 
     def _places(self) -> tuple[Path, Path, Path] | None:
         """Data, judge and out, which are given together or not at all; each is where it should be."""
@@ -92,13 +118,51 @@ class Evaluate:
 
     def _paint(self, sheet: Path) -> Path:
         from limner.evaluation.sheet import contact_sheet
+
+        with progress() as on_tick:
+            return contact_sheet(lambda prompts: self._painted(prompts, on_tick), sheet)
+
+    def _painted(self, prompts: Sequence[str], on_tick: Callable[["Tick"], None]) -> list["Image.Image"]:
+        """One picture of each prompt."""
         from limner.pipelines import load
 
-        painter = load("dalle2", weights=self.weights, device=self._device())
-        with progress() as on_tick:
-            return contact_sheet(
-                lambda prompts: painter.paint(prompts, seed=self.seed, on_tick=on_tick), sheet
+        if self.model == "dalle1":
+            dalle1 = load("dalle1", weights=self.weights, device=self._device())
+            return dalle1.paint(prompts, seed=self.seed, settings=self._settings(), on_tick=on_tick)
+        dalle2 = load("dalle2", weights=self.weights, device=self._device())
+        return dalle2.paint(prompts, seed=self.seed, on_tick=on_tick)
+
+    def _measure(self, data: Path, judge: Path, out: Path) -> Path:
+        from limner.evaluation.report import of_dalle1, of_dalle2
+        from limner.pipelines import load
+
+        if self.model == "dalle1":
+            return of_dalle1(
+                load("dalle1", weights=self.weights, device=self._device()),
+                data,
+                judge,
+                out,
+                names=self.names,
+                seed=self.seed,
+                count=self.count,
+                settings=self._settings(),
             )
+        return of_dalle2(
+            load("dalle2", weights=self.weights, device=self._device()),
+            data,
+            judge,
+            out,
+            names=self.names,
+            seed=self.seed,
+            count=self.count,
+        )
+
+    def _rerank(self, data: Path, judge: Path, out: Path) -> Path:
+        from limner.evaluation import reranking
+        from limner.pipelines import load
+
+        painter = load("dalle1", weights=self.weights, device=self._device())
+        return reranking.run(painter, data, judge, out, names=self.names, seed=self.seed)
 
     def _reconstruct(self, data: Path, judge: Path, out: Path) -> Path:
         from limner.evaluation import reconstructions

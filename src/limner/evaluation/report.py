@@ -6,9 +6,9 @@ them, and beside what somebody reaches who knows nothing.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -16,22 +16,26 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-import limner
 from limner.data.folder import Record, read
 from limner.data.words import named
 from limner.draws import mix
 from limner.errors import LimnerError
 from limner.evaluation.features import features_of
 from limner.evaluation.frechet import frechet_distance, gaussian, kernel_distance
+from limner.evaluation.likelihood import likelihood
 from limner.evaluation.names import plain
 from limner.evaluation.prior_cosine import prior_cosine
 from limner.evaluation.recognition import Judge, Recognised, load_judge
 from limner.evaluation.retrieval import STYLED, clip_retrieval
-from limner.evaluation.table import Distance, Recognition, Report, show, write
+from limner.evaluation.table import HELD_OUT, Distance, Recognition, Report, show, write
 
 if TYPE_CHECKING:
-    from limner.pipelines import Dalle2
+    from limner.pipelines import Dalle1, Dalle2, TokenSettings
+    from limner.pipelines.progress import Tick
     from limner.pipelines.stages import Imagined
+
+# Prompts, and who wants to hear of every step → so many pictures of each prompt as the report asks for.
+Paint: TypeAlias = Callable[[Sequence[str], Callable[["Tick"], None]], list[Image.Image]]
 
 AT_ONCE = 16
 # Which requests and which real drawings are compared, by their splits.
@@ -57,8 +61,18 @@ class Asked:
     split: str
 
 
-def run(
-    weights: Path | None,
+@dataclass(frozen=True)
+class Task:
+    """What is asked, `names` and then `pairs`, by whom it is judged, and real `drawings` of the names."""
+
+    judge: Judge
+    names: tuple[Asked, ...]
+    pairs: tuple[Asked, ...]
+    drawings: tuple[Record, ...]
+
+
+def of_dalle2(
+    painter: "Dalle2",
     data: Path,
     judge: Path,
     out: Path,
@@ -66,43 +80,98 @@ def run(
     names: int = 300,
     seed: int = 0,
     count: int = 1,
-    device: str = "cpu",
 ) -> Path:
     """Paint `count` pictures for each of `names` names and each unseen pair; measure; `out`/report.md.
 
-    `weights`: None for those that ship. `data`: the folder that was trained on, for what it holds out.
-    `judge`: a recogniser's run. Beside the table, `out` gets report.json and the pictures. Raises LimnerError
-    where data and judge have no names in common or a part is missing.
+    `data`: the folder that was trained on, for what it holds out, which CLIP and the prior are asked about as
+    well. `judge`: a recogniser's run. Beside the table, `out` gets report.json and the pictures. Raises
+    LimnerError where data and judge have no names in common or a part is missing.
     """
-    painter = limner.load("dalle2", weights=weights, device=device)
+    task = set_task(data, judge, names=names, device=str(painter.device))
+    # Before anything is painted, which takes longest: a folder that holds nothing out is refused here.
+    retrieval = clip_retrieval(painter.clip, painter.tokenizer, data, seed=seed)
+    prior = {
+        split: prior_cosine(
+            imagination(painter, seed), painter.clip, painter.tokenizer, data, split=split, seed=seed
+        )
+        for split in HELD_OUT
+    }
+
+    def paint(prompts: Sequence[str], on_tick: Callable[["Tick"], None]) -> list[Image.Image]:
+        return painter.paint(prompts, count=count, size=painter.sizes[1], seed=seed, on_tick=on_tick)
+
+    report = replace(
+        measured("dalle2", painter, paint, task, out, seed=seed, count=count),
+        retrieval=retrieval,
+        prior=prior,
+    )
+    show(report)
+    return write(report, out)
+
+
+def of_dalle1(
+    painter: "Dalle1",
+    data: Path,
+    judge: Path,
+    out: Path,
+    *,
+    names: int = 300,
+    seed: int = 0,
+    count: int = 1,
+    settings: "TokenSettings | None" = None,
+) -> Path:
+    """The same of DALL-E 1, whose transformer is asked how well it foresees what training held out.
+
+    With `settings` that name a number of candidates, each picture is among CLIP's `count` best of so many.
+    """
+    task = set_task(data, judge, names=names, device=str(painter.device))
+    foreseen = {
+        split: likelihood(painter.transformer, painter.tokenizer, painter.dvae, data, split=split, seed=seed)
+        for split in HELD_OUT
+    }
+
+    def paint(prompts: Sequence[str], on_tick: Callable[["Tick"], None]) -> list[Image.Image]:
+        return painter.paint(prompts, count=count, seed=seed, settings=settings, on_tick=on_tick)
+
+    report = replace(
+        measured("dalle1", painter, paint, task, out, seed=seed, count=count),
+        candidates=None if settings is None else settings.candidates,
+        likelihood=foreseen,
+    )
+    show(report)
+    return write(report, out)
+
+
+def set_task(data: Path, judge: Path, *, names: int, device: str) -> Task:
+    """The first `names` names that judge and data share, and the unseen pairs of these."""
     referee = load_judge(judge, device=device)
     records = [record for record in read(data).records if plain(record)]
     by_name = asked_names(records, referee, names)
     hexcodes = {one.hexcode for one in by_name}
     drawings = [record for record in records if record.facts["hexcode"] in hexcodes]
-    asked = [one for one in (*by_name, *asked_pairs(drawings)) for _ in range(count)]
-    pictures = painted(painter, asked, out / "painted", seed=seed, count=count)
+    return Task(referee, tuple(by_name), tuple(asked_pairs(drawings)), tuple(drawings))
 
-    report = Report(
+
+def measured(
+    model: str, painter: "Dalle1 | Dalle2", paint: Paint, task: Task, out: Path, *, seed: int, count: int
+) -> Report:
+    """What every painter is measured by: pictures of the task, judged and compared with real drawings."""
+    asked = [one for one in (*task.names, *task.pairs) for _ in range(count)]
+    pictures = painted(paint, asked, out / "painted", count=count)
+    detail = painter.sizes[0]
+    return Report(
+        model=model,
         weights=painter.digest,
-        size=painter.sizes[1],
-        detail=painter.sizes[0],
-        names=len(by_name),
-        judge_names=len(referee.names),
+        size=painter.sizes[-1],
+        detail=detail,
+        names=len(task.names),
+        judge_names=len(task.judge.names),
         count=count,
         seed=seed,
-        recognition=recognition(referee, asked, pictures, drawings, detail=painter.sizes[0], seed=seed),
-        retrieval=clip_retrieval(painter.clip, painter.tokenizer, data, seed=seed),
-        prior={
-            split: prior_cosine(
-                imagination(painter, seed), painter.clip, painter.tokenizer, data, split=split, seed=seed
-            )
-            for split in ("pair", "concept")
-        },
-        distance=distances(referee, pictures[: count * len(by_name)], drawings, seed=seed),
+        candidates=None,
+        recognition=recognition(task.judge, asked, pictures, task.drawings, detail=detail, seed=seed),
+        distance=distances(task.judge, pictures[: count * len(task.names)], task.drawings, seed=seed),
     )
-    show(report)
-    return write(report, out)
 
 
 def asked_names(records: Sequence[Record], judge: Judge, names: int) -> list[Asked]:
@@ -128,18 +197,13 @@ def asked_pairs(drawings: Sequence[Record]) -> list[Asked]:
     ]
 
 
-def painted(
-    painter: "Dalle2", asked: Sequence[Asked], out: Path, *, seed: int, count: int
-) -> list[Image.Image]:
+def painted(paint: Paint, asked: Sequence[Asked], out: Path, *, count: int) -> list[Image.Image]:
     """The paintings, one for each row of `asked`, where each stands `count` times; kept as PNGs in `out`."""
     with Progress(transient=True) as bar:
         task = bar.add_task("painting")
-        images = painter.paint(
+        images = paint(
             [one.prompt for one in asked[::count]],
-            count=count,
-            size=painter.sizes[1],
-            seed=seed,
-            on_tick=lambda tick: bar.update(task, completed=tick.done, total=tick.total),
+            lambda tick: bar.update(task, completed=tick.done, total=tick.total),
         )
     try:
         out.mkdir(parents=True, exist_ok=True)

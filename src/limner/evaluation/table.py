@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from limner.errors import LimnerError
 from limner.evaluation.frechet import KernelDistance
+from limner.evaluation.likelihood import Likelihood
 from limner.evaluation.prior_cosine import PriorCosine
 from limner.evaluation.recognition import Recognised
 from limner.evaluation.retrieval import Recall
@@ -39,9 +40,12 @@ class Distance:
 class Report:
     """All that is measured, and with what: `weights` are their digest, `names` those that were asked for.
 
-    Pictures of `size` pixels are enlarged from `detail`, with which real drawings are judged as well.
+    Pictures of `size` pixels have the detail of `detail` pixels, at which real drawings are judged as well.
+    `candidates`: how many CLIP chose from for each prompt, None where nothing was chosen. `retrieval` and
+    `prior` are of DALL-E 2, `likelihood` is of DALL-E 1; the last two by split.
     """
 
+    model: str
     weights: str
     size: int
     detail: int
@@ -49,10 +53,16 @@ class Report:
     judge_names: int
     count: int
     seed: int
+    candidates: int | None
     recognition: dict[str, Recognition]
-    retrieval: Recall
-    prior: dict[str, PriorCosine]
     distance: Distance
+    retrieval: Recall | None = None
+    prior: dict[str, PriorCosine] = field(default_factory=dict)
+    likelihood: dict[str, Likelihood] = field(default_factory=dict)
+
+
+# What the splits are called that training has not seen.
+HELD_OUT = {"pair": "unseen pairs", "concept": "held-out concepts"}
 
 
 def rows(report: Report) -> list[tuple[str, str, str, str]]:
@@ -73,31 +83,31 @@ def rows(report: Report) -> list[tuple[str, str, str, str]]:
                     f"{100 * chance:.2f} %",
                 )
             )
-    recall = report.retrieval
-    for way, first, five in (
-        ("picture → caption", recall.to_caption, recall.to_caption5),
-        ("caption → picture", recall.to_picture, recall.to_picture5),
-    ):
-        for k, found_, chance in ((1, first, recall.chance), (5, five, recall.chance5)):
-            table.append(
-                (
-                    f"CLIP, held-out concepts ({found_.total} pictures), {way}, recall@{k}",
-                    found_.percent(),
-                    "100 %",
-                    f"{100 * chance:.1f} %",
-                )
-            )
+    if report.retrieval is not None:
+        table += retrieved(report.retrieval)
     for split, cosine in report.prior.items():
-        what = "unseen pairs" if split == "pair" else "held-out concepts"
         table.append(
             (
-                f"prior, {what} ({cosine.prior.total} captions), cosine with the true embedding",
+                f"prior, {HELD_OUT[split]} ({cosine.prior.total} captions), cosine with the true embedding",
                 cosine.prior.decimal(),
                 "1",
                 f"{cosine.mean_picture.decimal()} for the mean picture, {cosine.caption.decimal()} for the "
                 f"caption's own embedding, {cosine.other_caption.decimal()} for another caption",
             )
         )
+    for split, bits in report.likelihood.items():
+        for what, ours, counted in (
+            ("text", bits.text, bits.text_unigram),
+            ("image", bits.image, bits.image_unigram),
+        ):
+            table.append(
+                (
+                    f"transformer, {HELD_OUT[split]} ({ours.total} pictures), bits per {what} token",
+                    ours.decimal(),
+                    "",
+                    f"{counted.decimal()} for counted tokens",
+                )
+            )
     distance = report.distance
     table.append(("Fréchet distance", f"{distance.painted:.1f}", f"{distance.real:.1f}", ""))
     kernels = (distance.painted_kernel, distance.real_kernel)
@@ -106,12 +116,29 @@ def rows(report: Report) -> list[tuple[str, str, str, str]]:
     return table
 
 
+def retrieved(recall: Recall) -> list[tuple[str, str, str, str]]:
+    """The lines of CLIP's retrieval."""
+    return [
+        (
+            f"CLIP, held-out concepts ({found.total} pictures), {way}, recall@{k}",
+            found.percent(),
+            "100 %",
+            f"{100 * chance:.1f} %",
+        )
+        for way, first, five in (
+            ("picture → caption", recall.to_caption, recall.to_caption5),
+            ("caption → picture", recall.to_picture, recall.to_picture5),
+        )
+        for k, found, chance in ((1, first, recall.chance), (5, five, recall.chance5))
+    ]
+
+
 HEADER = ("what is measured", "painter", "real drawings", "knowing nothing")
 
 
 def show(report: Report) -> None:
     """The table on the screen."""
-    table = Table(title=f"dalle2, weights {report.weights}")
+    table = Table(title=f"{report.model}, weights {report.weights}")
     for title in HEADER:
         table.add_column(title)
     for row in rows(report):
@@ -122,14 +149,21 @@ def show(report: Report) -> None:
 def write(report: Report, out: Path) -> Path:
     """`report.md` and `report.json` in `out`; the path of the former."""
     lines = [" | ".join(row) for row in (HEADER, ("---",) * len(HEADER), *rows(report))]
+    choice = "" if report.candidates is None else f" the best by CLIP of {report.candidates} candidates,"
     notes = (
-        f"Weights {report.weights}; {report.names} names, {report.count} of each, {report.size} pixels, "
-        f"seed {report.seed}. The judge answers with one of {report.judge_names} names. In brackets: 95 % "
-        "intervals, Wilson's, or the bootstrap's over names where a name has several pictures. Distances are "
-        "between EfficientNet-Lite0 features of the paintings of the names and real drawings of them; "
+        f"Weights {report.weights}; {report.names} names, {report.count} of each,{choice} "
+        f"{report.size} pixels, seed {report.seed}. The judge answers with one of {report.judge_names} "
+        "names. In brackets: 95 % intervals, Wilson's, or the bootstrap's over names where a name has "
+        "several pictures. Distances are between EfficientNet-Lite0 features of the paintings of the names "
+        "and real drawings of them; "
         f"{report.names} pictures are few for the Fréchet distance, which is why it stands beside that of as "
         "many real drawings."
     )
+    if report.likelihood:
+        notes += (
+            " Bits are −log₂ of the probability of each token given all before it; counted tokens are a "
+            "unigram model's, from the training split; a picture's bits are of its tokens, given its caption."
+        )
     text = "\n".join(f"| {line} |" for line in lines) + f"\n\n{notes}\n"
     described = json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n"
     replaced(out / "report.json", described.encode())
