@@ -50,7 +50,7 @@ def toy() -> PriorRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=450,
+        steps=600,
         batch=64,
         learning_rate=1.5e-3,
         warmup=30,
