@@ -200,6 +200,7 @@ def prepared(part: Part, size: str, batch: int | None) -> Work:
         batches = upsamplers.CropBatches(gallery, round(recipe.crop * recipe.model.high), 0)
     rows = range(batch or config.batch)
     drawing = statistics.median(timed(lambda: batches(0, rows), 3))
+    # torch's own types know nothing of memory_format here.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Work(model, objective, batches(0, rows), drawing, config)
 

@@ -18,7 +18,7 @@ import limner
 from limner.data.folder import read
 from limner.data.sample import sample_dir
 from limner.data.words import named
-from limner.evaluation.recognition import Recognised, load_judge
+from limner.evaluation.recognition import load_judge
 from limner.recipes import line, recogniser
 
 # The two of the sample's four styles that are drawn in plain shapes, as 32 pixels can show them.
@@ -37,22 +37,14 @@ class Benchmark:
     """Go on with what is in OUT."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the judge recognised, by side in pixels, and the seconds that training took."""
-
-    found: dict[int, Recognised]
-    seconds: float
-
-
-def judged(asked: Benchmark, console: Console) -> Verdict:
+def main(asked: Benchmark) -> None:
     """Train, paint, judge, print."""
+    console = Console()
     began = time.perf_counter()
     trained = line.run(
         line.toy(), folders=[sample_dir()], share=None, out=asked.out, resume=asked.resume, device="cpu"
     )
-    seconds = time.perf_counter() - began
-    console.print(f"the line was trained in {seconds:.0f} s")
+    console.print(f"the line was trained in {time.perf_counter() - began:.0f} s")
     recogniser.run(
         recogniser.toy(),
         folders=[sample_dir("judge")],
@@ -64,7 +56,6 @@ def judged(asked: Benchmark, console: Console) -> Verdict:
     drawn = {str(record.facts["name"]) for record in read(sample_dir()).records}
     names = [name for name in judge.names if name in drawn]
     prompts = [f"{named(name)}, {style} style" for style in STYLES for name in names]
-    verdict = Verdict({}, seconds)
     for size in painter.sizes:
         pictures = painter.paint(prompts, count=asked.count, size=size, seed=0)
         found = judge(pictures, [name for _ in STYLES for name in names for _ in range(asked.count)])
@@ -72,9 +63,7 @@ def judged(asked: Benchmark, console: Console) -> Verdict:
             f"{size} pixels: {found.top1.value:.1%} of {len(pictures)} recognised among {len(judge.names)} "
             f"names, {found.top1.value / found.chance1:.1f} times chance"
         )
-        verdict.found[size] = found
-    return verdict
 
 
 if __name__ == "__main__":
-    judged(tyro.cli(Benchmark, description=__doc__), Console())
+    main(tyro.cli(Benchmark, description=__doc__))

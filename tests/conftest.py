@@ -5,6 +5,7 @@ from jaxtyping import install_import_hook
 # Before the first import of limner, which is why it stands at the top of the first file that pytest reads.
 install_import_hook("limner", "beartype.beartype")
 
+# The call above comes first, so these imports do not stand at the top (E402).
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402

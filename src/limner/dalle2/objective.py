@@ -97,12 +97,13 @@ def prior_objective(
         ids = with_drops(batch.ids, empty, draws.bernoulli(drop_caption))
         z = batch.embeddings * config.scale
         n = noised(config.diffusion, z, draws)
-        predicted = torch.empty_like(z)
-        # Short captions apart from long ones: most have a third of the longest one's tokens.
-        for rows in ids.argmax(dim=1).argsort().chunk(_READ_APART):
+        # Short captions apart from long ones: most have far fewer tokens than the longest.
+        order = ids.argmax(dim=1).argsort()
+        parts = []
+        for rows in order.chunk(_READ_APART):
             tokens, caption, mask = read(ids[rows])
-            part = model(n.x_t[rows], n.t[rows], tokens=tokens, caption=caption, mask=mask)
-            predicted = predicted.index_copy(0, rows, part.float())
+            parts.append(model(n.x_t[rows], n.t[rows], tokens=tokens, caption=caption, mask=mask))
+        predicted = torch.cat(parts)[order.argsort()].float()
         loss = simple_loss(predicted, z).mean()
         cosine = torch.cosine_similarity(predicted.detach(), z).mean()
         return Loss(total=loss, report={"cosine": cosine}, baseline=float(z.var(dim=0, correction=0).mean()))

@@ -98,7 +98,7 @@ def toy() -> DecoderRecipe:
 
 
 def small() -> DecoderRecipe:
-    """What ships: 9.9 M parameters; three hours of one core with `--compile`."""
+    """What ships: 9.9 M parameters; some two and a half hours of one core with `--compile`."""
     unet = UNetConfig(
         in_channels=3,
         out_channels=3,

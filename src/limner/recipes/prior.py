@@ -70,8 +70,8 @@ def toy() -> PriorRecipe:
 def small() -> PriorRecipe:
     """What ships: 3.1 M parameters, an hour and a half of one core.
 
-    z_i is half as long as in the paper: the noise then hides it at half of the levels instead of a third, and
-    only where it is hidden does the prior have to know what the words mean.
+    z_i is half as long as in the paper: the noise then hides it at more of the levels, and only where it is
+    hidden does the prior have to know what the words mean.
     """
     model = PriorConfig(
         embedding=256,

@@ -168,6 +168,7 @@ def train(
     if start < config.steps and processes == 1:
         batch = batches(start, rows)
         choices = [precision] if precision else ["fp32", "bf16"]
+        # mypy cannot infer a lambda whose argument has a default.
         with quick_attention(accelerator.device):
             seconds = {
                 choice: _trial(lambda c=choice: accelerator.backward(loss_at(start, batch, c).total), model)  # type: ignore[misc]
