@@ -86,17 +86,16 @@ class SparseAttention(nn.Module):
         text_k: Float[Tensor, "b h t d"],
         text_v: Float[Tensor, "b h t d"],
     ) -> Float[Tensor, "b h n d"]:
-        before = self.reach * self.grid
-        q = rearrange(q, "b h (r w) d -> b h r w d", w=self.grid)
-        k, v = (
-            rearrange(
-                F.pad(x, (0, 0, before, 0)).unfold(2, before + self.grid, self.grid),
-                "b h r d w -> b h r w d",
-            )
-            for x in (k, v)
-        )
+        q, k, v = (rearrange(x, "b h (r w) d -> b h r w d", w=self.grid) for x in (q, k, v))
+        k, v = (self._reached(x) for x in (k, v))
         y = one_softmax(q, k, v, text_k, text_v, self.hidden[: q.shape[2]])
         return rearrange(y, "b h r w d -> b h (r w) d")
+
+    def _reached(self, x: Float[Tensor, "b h r w d"]) -> Float[Tensor, "b h r m d"]:
+        """Every block behind the `reach` blocks before it, in order; zeros before the first."""
+        rows = x.shape[2]
+        padded = F.pad(x, (0, 0, 0, 0, self.reach, 0))
+        return torch.cat([padded[:, :, back : back + rows] for back in range(self.reach + 1)], dim=3)
 
 
 def one_softmax(

@@ -30,10 +30,9 @@ def cross_entropies(
     """Mean nats per text token and per image token; what lies behind a caption's end is no token."""
     # Without a single caption in the batch the sum is 0, and so is the mean.
     tokens = (text != NOTHING).sum().clamp(min=1)
-    of_text = rearrange(logits.text.float(), "b l v -> b v l")
-    of_image = rearrange(logits.image.float(), "b n v -> b v n")
-    in_text = F.cross_entropy(of_text, text, ignore_index=NOTHING, reduction="sum") / tokens
-    return in_text, F.cross_entropy(of_image, image)
+    of_text, of_image = (rearrange(of, "b n v -> (b n) v").float() for of in logits)
+    in_text = F.cross_entropy(of_text, text.flatten(), ignore_index=NOTHING, reduction="sum") / tokens
+    return in_text, F.cross_entropy(of_image, image.flatten())
 
 
 def uniform_loss(text_vocabulary: int, image_vocabulary: int) -> float:
