@@ -26,9 +26,10 @@ class UNetConfig:
 
     `patch`: pixels are first folded into channels, patch × patch at a time (1 in the papers; 4 makes a 64²
     picture a 16² map, which is what a CPU can train). `attention`: the downsampling factors, counted after
-    folding, at which residual blocks are followed by attention; () leaves attention out altogether, as
-    unCLIP's upsamplers do. `context_width`: width of the text tokens that attention reads, None without.
-    `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is only added.
+    folding, at which residual blocks are followed by attention, as they then are in the middle too; () leaves
+    attention out altogether, as unCLIP's upsamplers do. `context_width`: width of the text tokens that
+    attention reads, None without. `scale_shift`: whether the time embedding scales and shifts (AdaGN) or is
+    only added.
 
     `canvas`: channels of a map beside the folded picture at the input, 0 without (as in the papers).
     A shallow network that starts from pure noise cannot turn one global vector into a layout by itself; on a

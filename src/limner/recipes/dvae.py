@@ -116,7 +116,7 @@ def small() -> DVaeRecipe:
         patch=2,
     )
     training = TrainConfig(
-        steps=4000,
+        steps=3000,
         batch=16,
         learning_rate=3e-3,
         warmup=100,
@@ -134,7 +134,7 @@ def small() -> DVaeRecipe:
         model=model,
         train=training,
         kl_weight=Ramp(start=0.05, end=0.05, steps=1),
-        temperature=Ramp(start=1.0, end=1 / 16, steps=3200),
+        temperature=Ramp(start=1.0, end=1 / 16, steps=2400),
         idle_weight=20.0,
         floor=-1.5,
         begin=16.0,

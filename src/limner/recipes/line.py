@@ -36,7 +36,7 @@ class LineRecipe:
 
 
 def toy() -> LineRecipe:
-    """Some eight minutes on two cores with the shipped sample; 64×64 pixels."""
+    """Some minutes on two cores with the shipped sample; 64×64 pixels."""
     return LineRecipe(clip=clip.toy(), prior=prior.toy(), decoder=decoder.toy(), upsampler=upsampler.toy())
 
 
