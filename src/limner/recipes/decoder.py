@@ -82,9 +82,9 @@ def toy() -> DecoderRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=2000,
+        steps=2400,
         batch=16,
-        learning_rate=1.5e-3,
+        learning_rate=1.2e-3,
         warmup=50,
         betas=(0.9, 0.99),
         eps=1e-8,
