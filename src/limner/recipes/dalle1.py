@@ -99,7 +99,10 @@ def toy() -> Dalle1Recipe:
 
 
 def small() -> Dalle1Recipe:
-    """For a CPU: 7.9 M parameters; what ships has had 1450 steps. One in 20 000 of our captions has more than 39 tokens."""
+    """For a CPU: 7.9 M parameters; what ships has had 1450 of these steps.
+
+    One in 20 000 of our captions has more than 39 tokens.
+    """
     model = Dalle1Config(
         text_context=40,
         text_vocabulary=2048,
