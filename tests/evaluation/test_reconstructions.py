@@ -40,7 +40,7 @@ SIDE = 32
 
 
 @pytest.fixture(scope="module")
-def judge(blind: Path, trunk: Trunk) -> Judge:  # noqa: ARG001 (says at once what is missing)
+def judge(blind: Path, trunk: Trunk) -> Judge:  # noqa: ARG001 (missing, it is named at once)
     return load_judge(blind)
 
 

@@ -119,7 +119,7 @@ def test_the_prior_imagines_one_embedding_for_each_caption(untrained: Path):
 def of_tokens(
     dalle1_line: Path,
     blind: Path,
-    trunk: Trunk,  # noqa: ARG001 (says at once what is missing)
+    trunk: Trunk,  # noqa: ARG001 (missing, it is named at once)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The command's report on a tiny DALL-E 1: the best two of five for each of three names."""

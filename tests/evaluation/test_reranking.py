@@ -189,12 +189,9 @@ cut = pytest.mark.filterwarnings("ignore::limner.text.CutCaptionWarning")
 
 
 @cut
+@pytest.mark.usefixtures("trunk")
 def test_the_command_writes_table_plot_and_sheet(
-    dalle1_line: Path,
-    blind: Path,
-    trunk: Trunk,  # noqa: ARG001 (says at once what is missing)
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    dalle1_line: Path, blind: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
     places = ("--data", sample_dir(), "--judge", blind, "--out", out, "--weights", dalle1_line)

@@ -101,7 +101,7 @@ def toy() -> Dalle1Recipe:
 def small() -> Dalle1Recipe:
     """For a CPU: 7.9 M parameters; what ships has had 1450 of these steps.
 
-    One in 20 000 of our captions has more than 39 tokens.
+    Of 20 000 of our captions 3 have more than 39 tokens, and 93 where a tenth of the merges is passed over.
     """
     model = Dalle1Config(
         text_context=40,

@@ -55,7 +55,7 @@ class DecoderRecipe:
 def toy() -> DecoderRecipe:
     """Some minutes of two cores with the shipped sample, 32×32 pixels.
 
-    At 8×8 and 4×4 places a step's time is mostly that of starting operators, so there are few: two levels,
+    At 8×8 and 4×4 places much of a step's time is that of starting operators, so there are few: two levels,
     and attention in the middle only, since neither level has the factor that asks for more.
     """
     unet = UNetConfig(
