@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+import threading
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -280,6 +281,27 @@ def test_trial_steps_leave_no_trace():
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_batches_are_made_by_one_thread_that_computes_alone(tmp_path):
+    # Two teams of threads on the same cores made every small operator wait: twice the seconds a step.
+    threads, here, seen = torch.get_num_threads(), threading.get_ident(), {}
+
+    def counted(step: int, rows: range) -> Tensor:
+        made = batches(step, rows) * 1.0  # an operator, since PyTorch settles a thread's number at its first
+        seen[step] = (threading.get_ident(), torch.get_num_threads())
+        return made
+
+    torch.set_num_threads(2)
+    try:
+        run(tmp_path, config=replace(CONFIG, steps=4), batches=counted)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    readers = {seen[step] for step in (1, 2, 3)}
+    assert len(readers) == 1
+    assert {alone for _, alone in readers} == {1}
+    assert here not in {reader for reader, _ in readers}
 
 
 def test_it_says_what_it_will_cost_and_how_it_went(tmp_path):

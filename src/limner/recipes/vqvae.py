@@ -136,7 +136,7 @@ def small() -> VqVaeRecipe:
 def small_prior_training(*, seed: int) -> TrainConfig:
     """How the small priors are trained, of VQ-VAE and VQ-VAE-2 alike."""
     return TrainConfig(
-        steps=3000,
+        steps=1400,
         batch=32,
         learning_rate=1e-3,
         warmup=100,
