@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limner.autoregression import CachedStack, ClassifierFree, DenseCache, Sampling, choose, decode
+from limner.autoregression import CachedStack, ClassifierFree, DenseCache, Sampling, choose, decode, product
 from limner.draws import Draws
 from limner.layers.transformer import Transformer
 
@@ -231,3 +231,14 @@ def test_memory_is_reserved_once_in_the_dtype_asked_for():
     assert cache.rows.data_ptr() == place == cache.keys.data_ptr()
     assert cache.rows.dtype == torch.bfloat16
     assert cache.past == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_product_is_the_linear_layer_for_one_row_and_for_more(dtype, rows):
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(*shape).to(dtype) for shape in ((rows, 96), (64, 96), (64,)))
+    found = product(x, weight, bias)
+    assert found.shape == (rows, 64)
+    exact = x.double() @ weight.double().T + bias.double()
+    torch.testing.assert_close(found.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-4)

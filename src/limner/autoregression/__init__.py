@@ -11,6 +11,16 @@ It knows no system: a token model is anything that reads tokens and answers with
 from limner.autoregression.cache import Cache, DenseCache
 from limner.autoregression.decode import ClassifierFree, Reader, decode
 from limner.autoregression.sampling import Sampling, choose
-from limner.autoregression.stack import CachedStack
+from limner.autoregression.stack import CachedStack, product
 
-__all__ = ["Cache", "CachedStack", "ClassifierFree", "DenseCache", "Reader", "Sampling", "choose", "decode"]
+__all__ = [
+    "Cache",
+    "CachedStack",
+    "ClassifierFree",
+    "DenseCache",
+    "Reader",
+    "Sampling",
+    "choose",
+    "decode",
+    "product",
+]

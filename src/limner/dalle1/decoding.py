@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limner.autoregression import CachedStack, ClassifierFree, Reader, Sampling, decode
+from limner.autoregression import CachedStack, ClassifierFree, Reader, Sampling, decode, product
 from limner.dalle1.caches import caches
 from limner.dalle1.model import NOTHING, Dalle1
 from limner.draws import Draws
@@ -42,7 +42,7 @@ class ImageReader:
         else:
             raise ValueError(f"ids: {ids.shape[1]} tokens after the first {self.past}; go on one by one")
         x = torch.nn.functional.layer_norm(x, x.shape[1:], *self.norm, self.model.norm.eps)
-        return torch.nn.functional.linear(x, *self.head)
+        return product(x, *self.head)
 
 
 def guided_reader(model: Dalle1, text: Int[Tensor, "b l"], guidance: float) -> Reader:
