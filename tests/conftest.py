@@ -20,11 +20,13 @@ hypothesis.settings.load_profile("limner")
 @pytest.fixture(scope="session")
 def autoencoders(tmp_path_factory):
     """A folder with vae, vqvae, vqvae2 and dvae as training leaves them: very small, 32×32, untrained."""
+    from dataclasses import replace
+
     from limner import checkpoint
     from limner.dvae import DVae, DVaeConfig
     from limner.quantize import CodebookConfig
     from limner.vae import Vae, VaeConfig
-    from limner.vqvae import CodePrior, CodePriorConfig, VqVae, VqVae2, VqVae2Config, VqVaeConfig
+    from limner.vqvae import Above, CodePrior, CodePriorConfig, VqVae, VqVae2, VqVae2Config, VqVaeConfig
 
     book = CodebookConfig(codes=16, width=4, beta=0.25, average=None)
     top = CodePriorConfig(codes=16, side=4, width=8, layers=1, heads=1, condition=None, above=None)
@@ -36,6 +38,7 @@ def autoencoders(tmp_path_factory):
         "vqvae/prior": (CodePrior, prior),
         "vqvae2/autoencoder": (VqVae2, VqVae2Config(channels=8, hidden=4, blocks=1, codebook=book)),
         "vqvae2/top": (CodePrior, top),
+        "vqvae2/bottom": (CodePrior, replace(prior, above=Above(codes=16, side=4, layers=1))),
         "dvae": (DVae, DVaeConfig(resolution=32, patch=2, gain=1.0, **words)),
     }
     folder = tmp_path_factory.mktemp("autoencoders")

@@ -21,6 +21,7 @@ OPTIONS = {
     "complete": ["candidates", "count", "device", "keep", "out", "seed", "weights"],
     "rank": ["device", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
+    "sample": ["count", "device", "model", "out", "seed", "temperature", "weights"],
     "train": ["clip", "compile", "data", "device", "dvae", "out", "resume", "share", "size"],
     "data": [],
     "data fetch": ["out", "pixels"],

@@ -53,6 +53,8 @@ def test_trying_leaves_everything_as_it_was(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(LimnerError, match=r"^cannot write into .*file/below: "):
         try_writing(tmp_path / "file" / "below")
+    with pytest.raises(LimnerError, match=r"; give another --sheet$"):
+        try_writing(tmp_path / "file" / "below", "--sheet")
     assert sorted(os.listdir(tmp_path)) == ["file", "there"]
 
 

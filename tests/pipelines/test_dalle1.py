@@ -19,7 +19,7 @@ from limner.draws import Draws, mix
 from limner.errors import LimnerError
 from limner.pipelines import TokenSettings, rank
 from limner.pipelines.dalle1 import DEVELOPED_AT_ONCE, PARTS, Dalle1, digest
-from limner.pipelines.memory import at_once, free_bytes
+from limner.pipelines.memory import at_once, free_bytes, left_to_group
 from limner.pipelines.pictures import open_picture, seen
 from limner.pipelines.settings import Commission, candidates_for, commissions
 from limner.pipelines.stages import Developed, Ranked, Read, Written, to_images
@@ -372,6 +372,14 @@ def test_more_at_once_than_fits_is_refused_with_how_many_do(painter):
     with pytest.raises(ValueError, match=r"^at_once is 10{12}, but (\d+) fit into memory: give at most \1"):
         painter.paint("a pear", at_once=10**12, stages=True)
     assert free_bytes(torch.device("cpu")) > 2**20
+
+
+def test_a_container_may_have_less_than_its_machine(tmp_path):
+    assert left_to_group(tmp_path) == []
+    (tmp_path / "memory.current").write_text("700\n")
+    for limit, left in (("max", []), ("1000", [300]), ("600", [0])):
+        (tmp_path / "memory.max").write_text(limit + "\n")
+        assert left_to_group(tmp_path) == left
 
 
 def test_as_many_at_once_as_fit_into_four_fifths_of_what_is_free():

@@ -75,6 +75,7 @@ def test_one_prompt_may_stand_alone():
         ([], 1, 0, "^prompts is empty"),
         ("", 1, 0, "^prompt is ''"),
         (["a pear", " \t\n"], 1, 0, r"^prompt is ' \\t\\n'"),
+        ("a\udcff\udcfepear", 1, 0, r"^prompt holds '\\udcff\\udcfe', which is no text: give words in UTF-8"),
         ("x" * (LONGEST_PROMPT + 1), 1, 0, "^prompt is 1001 characters long, .*give at most 1000"),
         ("a pear", 0, 0, "^count is 0: give a whole number from 1 to 64"),
         ("a pear", 65, 0, "^count is 65"),

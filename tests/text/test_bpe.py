@@ -192,6 +192,8 @@ def test_cut_rows_keep_their_eot_and_say_so_once(texts, context):
 
 
 def test_the_warning_names_what_was_cut():
+    with pytest.warns(CutCaptionWarning, match=r"the first lost '(ox ){26}o…'$"):
+        tokenizer()(["ox " * 60], 2 + 5)
     with pytest.warns(CutCaptionWarning, match="1 of 2 texts cut to 3 tokens; the first lost 'a cat'"):
         tokenizer()(["a photo of a cat", "a cat"], 5)
 

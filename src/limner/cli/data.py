@@ -79,9 +79,11 @@ class Check:
     def run(self) -> None:
         """Look the folder over, and say what was found."""
         if self.sheet is not None:
+            if self.sheet.is_dir() or self.sheet.suffix.lower() != ".png":
+                raise ValueError(f"sheet is '{self.sheet}': give a name that ends in .png")
             if not self.sheet.parent.is_dir():
                 raise ValueError(f"sheet is '{self.sheet}': there is no folder {self.sheet.parent}")
-            try_writing(self.sheet.parent)
+            try_writing(self.sheet.parent, "--sheet")
         from limner.data.check import check
 
         check(self.folder, self.sheet).print()

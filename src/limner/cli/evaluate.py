@@ -73,7 +73,7 @@ class Evaluate:
         if self.sheet is not None:
             if self.sheet.is_dir() or self.sheet.suffix.lower() != ".png":
                 raise ValueError(f"sheet is '{self.sheet}': give a name that ends in .png")
-            try_writing(self.sheet.parent)
+            try_writing(self.sheet.parent, "--sheet")
             print(self._paint(self.sheet))
         if places is not None:
             print(self._measure(*places))

@@ -27,6 +27,7 @@ class Info:
 
         from limner.errors import LimnerError
         from limner.pipelines.devices import device_named
+        from limner.pipelines.generators import PRIORS
         from limner.pipelines.settings import MODELS
         from limner.weights import shipped
 
@@ -38,7 +39,7 @@ class Info:
         facts.add_row("device", str(device_named("auto")))
         facts.add_row("threads", str(torch.get_num_threads()))
         out.print(facts)
-        for model in MODELS:
+        for model in (*MODELS, *PRIORS):
             try:
                 out.print(weights_table(model, shipped(model)))
             except LimnerError as error:
@@ -50,12 +51,15 @@ def weights_table(model: str, folder: Path) -> "Table":
     from rich.table import Table
 
     from limner import checkpoint
-    from limner.pipelines import dalle1, dalle2
+    from limner.pipelines import dalle1, dalle2, generators
 
-    if model == "dalle1":
-        whole, parts = dalle1.digest(folder), dalle1.parts_of(folder)
-    else:
-        whole, parts = dalle2.digest(folder), {part: folder / part for part in dalle2.PARTS}
+    match model:
+        case "dalle1":
+            whole, parts = dalle1.digest(folder), dalle1.parts_of(folder)
+        case "dalle2":
+            whole, parts = dalle2.digest(folder), {part: folder / part for part in dalle2.PARTS}
+        case _:
+            whole, parts = generators.digest(model, folder), generators.parts_of(model, folder)
     table = Table(title=f"{model} {whole}", title_justify="left")
     for heading in ("part", "parameters", "MB", "digest"):
         table.add_column(heading, justify="left" if heading in ("part", "digest") else "right")

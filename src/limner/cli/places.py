@@ -56,8 +56,11 @@ def place(out: Path, *, files: int) -> Place:
     return Place(out, None)
 
 
-def try_writing(folder: Path) -> None:
-    """Raise LimnerError unless files can be made in `folder`; leaves everything as it was."""
+def try_writing(folder: Path, option: str = "--out") -> None:
+    """Raise LimnerError, naming the option that asked for it, unless files can be made in `folder`.
+
+    Leaves everything as it was.
+    """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +68,7 @@ def try_writing(folder: Path) -> None:
             pass
     except OSError as error:
         raise LimnerError(
-            f"cannot write into {folder}: {error.strerror or error}; give another --out"
+            f"cannot write into {folder}: {error.strerror or error}; give another {option}"
         ) from error
     finally:
         for path in made:

@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from limner.pipelines.autoencoders import Autoencoder, load_autoencoder
     from limner.pipelines.dalle1 import Dalle1
     from limner.pipelines.dalle2 import Dalle2
+    from limner.pipelines.generators import Generator, load_generator
     from limner.pipelines.ranking import rank
 
 __all__ = [
     "Autoencoder",
     "Dalle1",
     "Dalle2",
+    "Generator",
     "PaintSettings",
     "TokenSettings",
     "load",
     "load_autoencoder",
+    "load_generator",
     "rank",
 ]
 
@@ -78,4 +81,8 @@ def __getattr__(name: str) -> Any:
         from limner.pipelines import autoencoders
 
         return getattr(autoencoders, name)
+    if name in ("Generator", "load_generator"):
+        from limner.pipelines import generators
+
+        return getattr(generators, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -99,11 +99,16 @@ def load_autoencoder(name: str, *, weights: Path | None = None, device: str = "c
     if name not in LOADERS:
         raise ValueError(f"name is {name!r}: choose {', '.join(LOADERS)}")
     place = device_named(device)
-    folder = shipped(name) if weights is None else weights
+    return LOADERS[name](model_folder(name, weights), place)
+
+
+def model_folder(name: str, weights: Path | None) -> Path:
+    """Where the model lies: what ships, or `weights`, or below it as training or a folder of many has it."""
+    folder = shipped(name) if weights is None else Path(weights)
     for inside in (name, "model"):
         if (folder / inside).is_dir():
             folder = folder / inside
-    return LOADERS[name](folder, place)
+    return folder
 
 
 def load_autoencoders(

@@ -26,12 +26,21 @@ def free_bytes(device: torch.device) -> int:
     except OSError:
         told = ""
     if found := re.search(r"^MemAvailable:\s+(\d+) kB$", told, flags=re.MULTILINE):
-        return int(found[1]) * 1024
+        return min([int(found[1]) * 1024, *left_to_group()])
     try:
         # Half of all there is, where the system says only that.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, OSError, ValueError):
         return ASSUMED
+
+
+def left_to_group(group: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Memory that a container may still take, which the machine's count does not know; [] for no limit."""
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return [max(0, int(limit) - int(used))]
+    except (OSError, ValueError):  # no container, or "max": as much as there is
+        return []
 
 
 def at_once(asked: int | None, *, most: int, each: int, free: int) -> int:

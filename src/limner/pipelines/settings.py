@@ -153,6 +153,12 @@ def checked_prompt(prompt: object) -> None:
         raise ValueError(
             f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
         )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"prompt holds {prompt[error.start : error.end]!r}, which is no text: give words in UTF-8"
+        ) from error
     if len(prompt) > LONGEST_PROMPT:
         raise ValueError(
             f"prompt is {len(prompt)} characters long, {prompt[:30]!r}…: give at most {LONGEST_PROMPT}"

@@ -15,6 +15,8 @@ from torch import Tensor
 
 CLIP_VOCAB_SIZE = 49_408
 END_OF_WORD = "</w>"
+# Letters of what was cut that a warning names.
+TOLD = 80
 
 # Every byte, alone and at the end of a word, then the two specials: what remains without a single merge.
 SMALLEST_VOCAB_SIZE = 256 + 256 + 2
@@ -26,6 +28,11 @@ WORDS = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 class CutCaptionWarning(UserWarning):
     """A caption was longer than the context and lost its end."""
+
+
+def quoted(words: str) -> str:
+    """Words in quotes, with an ellipsis in place of what is too long to be told."""
+    return repr(words if len(words) <= TOLD else words[: TOLD - 1] + "…")
 
 
 def clean(text: str) -> str:
@@ -113,7 +120,7 @@ class ClipTokenizer:
         if long := [ids for ids in encoded if len(ids) > room]:
             lost = self.decode(long[0][room:])
             warnings.warn(
-                f"{len(long)} of {len(texts)} texts cut to {room} tokens; the first lost {lost[:80]!r}",
+                f"{len(long)} of {len(texts)} texts cut to {room} tokens; the first lost {quoted(lost)}",
                 CutCaptionWarning,
                 stacklevel=2,
             )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limner import __version__
 from limner.errors import LimnerError
-from limner.text.bpe import CutCaptionWarning, byte_letters, clean
+from limner.text.bpe import CutCaptionWarning, byte_letters, clean, quoted
 
 # Every byte: what remains without a single merge.
 BYTES = 256
@@ -145,7 +145,7 @@ class CaptionTokenizer:
         if long := [ids for ids in encoded if len(ids) > length]:
             lost = self.decode(long[0][length:])
             warnings.warn(
-                f"{len(long)} of {len(texts)} texts cut to {length} tokens; the first lost {lost[:80]!r}",
+                f"{len(long)} of {len(texts)} texts cut to {length} tokens; the first lost {quoted(lost)}",
                 CutCaptionWarning,
                 stacklevel=2,
             )
