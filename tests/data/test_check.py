@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import ExifTags, Image, ImageDraw, ImageEnhance
 from rich.console import Console
 
 from limner.data.check import check
@@ -61,6 +61,33 @@ def test_the_contact_sheet_shows_the_pictures(folder, tmp_path) -> None:
         colours = sheet.convert("RGB").getcolors(1 << 20)
     assert any(colour == (165, 42, 42) and count > 1000 for count, colour in colours)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_sideways_pictures_are_seen_upright(tmp_path) -> None:
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    picture = Image.new("RGB", (40, 20), "red")
+    picture.paste("blue", (20, 0, 40, 20))
+    picture.save(tmp_path / "a.png", exif=turned)
+    (tmp_path / "a.txt").write_text("red over blue")
+    out = tmp_path / "sheet" / "sheet.png"
+    out.parent.mkdir()
+    assert check(tmp_path, out).sizes == {"20x40": 1}
+    with Image.open(out) as sheet:
+        assert sheet.getpixel((4 + 64, 4 + 30)) == (255, 0, 0)
+        assert sheet.getpixel((4 + 64, 4 + 98)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("caption", [None, " "])
+def test_a_folder_without_captions_is_told_what_to_do(tmp_path, caption) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    if caption is not None:
+        (tmp_path / "a.txt").write_text(caption)
+    stream = io.StringIO()
+    check(tmp_path).print(Console(file=stream, width=200))
+    said = stream.getvalue()
+    assert f"no picture in {tmp_path} has a caption: put a .txt" in said
+    assert "words a caption" not in said
 
 
 def test_an_unwritable_sheet_is_one_line(folder, tmp_path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from limner.data.folder import Problem, Record, read
+from limner.data.folder import Problem, Record, read, unusable, upright
 from limner.errors import LimnerError
 from limner.progress import watched
 
@@ -57,15 +57,16 @@ class Report:
         """Say it in a few lines; problems and duplicates with their paths, at most ten of each."""
         out = console or Console()
         table = Table(title=str(self.folder), show_header=False, title_justify="left")
-        low, middle, high = self.words
         table.add_row("pictures that can be used", str(self.pictures))
         if self.splits:
             table.add_row("splits", ", ".join(f"{name} {n}" for name, n in self.splits.items()))
-        table.add_row("captions", f"{self.captions}, {self.vocabulary} different words")
-        table.add_row("words a caption", f"{low} to {high}, half of them {middle:g} or fewer")
-        table.add_row("sizes in pixels", _few([f"{size}: {n}" for size, n in self.sizes.items()], 8))
-        table.add_row("the same file twice", f"{len(self.exact)} groups")
-        table.add_row("nearly the same", f"{len(self.near)} groups")
+        if self.pictures:
+            low, middle, high = self.words
+            table.add_row("captions", f"{self.captions}, {self.vocabulary} different words")
+            table.add_row("words a caption", f"{low} to {high}, half of them {middle:g} or fewer")
+            table.add_row("sizes in pixels", _few([f"{size}: {n}" for size, n in self.sizes.items()], 8))
+            table.add_row("the same file twice", f"{len(self.exact)} groups")
+            table.add_row("nearly the same", f"{len(self.near)} groups")
         table.add_row("skipped", str(len(self.problems)))
         out.print(table)
         for title, groups in (("the same", self.exact), ("nearly the same", self.near)):
@@ -74,6 +75,8 @@ class Report:
         _say(out, "skipped", [f"{problem.path}: {problem.reason}" for problem in self.problems])
         if self.sheet is not None:
             out.print(f"contact sheet: {self.sheet}", highlight=False, soft_wrap=True)
+        if not self.pictures:
+            out.print(escape(unusable(self.folder, self.problems)), highlight=False, soft_wrap=True)
 
 
 def _few(words: Sequence[str], most: int) -> str:
@@ -129,7 +132,7 @@ def check(folder: Path, out: Path | None = None) -> Report:
 
 @dataclass(frozen=True, kw_only=True)
 class _Look:
-    """One picture's size, the hash of its bytes, its average hash (96 bytes) and mean colour."""
+    """One picture's size when upright, the hash of its bytes, its average hash (96 bytes), mean colour."""
 
     size: str
     digest: bytes
@@ -140,8 +143,8 @@ class _Look:
 def _look(file: Path) -> _Look:
     digest = hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
     with Image.open(file) as opened:
-        size = f"{opened.width}x{opened.height}"
-        picture = opened.convert("RGBA")
+        picture = upright(opened).convert("RGBA")
+    size = f"{picture.width}x{picture.height}"
     small = picture.convert("RGBa").resize((16, 16), Image.Resampling.BOX)
     ground = Image.new("RGBA", (16, 16), (127, 127, 127, 255))
     pixels = np.asarray(Image.alpha_composite(ground, small.convert("RGBA")).convert("RGB"), dtype=np.float64)
@@ -199,7 +202,7 @@ def contact_sheet(records: Sequence[Record], out: Path, *, most: int = 48) -> Pa
     for place, record in enumerate(chosen):
         x, y = place % COLUMNS * (THUMB + 8) + 4, place // COLUMNS * cell + 4
         with Image.open(record.file) as opened:
-            picture = opened.convert("RGBA")
+            picture = upright(opened).convert("RGBA")
         picture = ImageOps.contain(picture, (THUMB, THUMB))
         sheet.paste(picture, (x + (THUMB - picture.width) // 2, y + (THUMB - picture.height) // 2), picture)
         caption = record.captions[place % len(record.captions)]

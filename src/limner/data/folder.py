@@ -8,11 +8,11 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from limner.errors import LimnerError
 
@@ -20,6 +20,7 @@ ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", "
 """What counts as a picture, by the end of its name."""
 
 TABLES = ("captions.jsonl", "captions.csv")
+NO_CAPTION, EMPTY_CAPTION = "it has no caption", "its caption is empty"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read(folder: Path) -> Folder:
         if reason is None and captions:
             records.append(Record(file, tuple(dict.fromkeys(captions)), gathered.facts.get(file, {})))
         else:
-            gathered.problems.append(Problem(file, reason or "its caption is empty"))
+            gathered.problems.append(Problem(file, reason or EMPTY_CAPTION))
     return Folder(tuple(records), tuple(gathered.problems))
 
 
@@ -169,7 +170,7 @@ def _beside(picture: Path, gathered: _Gathered) -> None:
     """Add the captions in the text file of the picture's own name."""
     text = picture.with_suffix(".txt")
     if not text.is_file():
-        gathered.problems.append(Problem(picture, "it has no caption"))
+        gathered.problems.append(Problem(picture, NO_CAPTION))
         return
     try:
         lines: list[object] = [*text.read_bytes().decode("utf-8-sig").splitlines()]
@@ -182,8 +183,8 @@ def _beside(picture: Path, gathered: _Gathered) -> None:
 def unreadable(file: Path) -> str | None:
     """Why a picture cannot be used, or None when it can; broken and cut-off files are found.
 
-    A PNG is proved whole by its checksums, which is cheaper than decoding; other kinds are decoded, a JPEG at
-    the coarsest scale it offers.
+    Of a PNG only the checksums are proved, which takes a twentieth of decoding it; other kinds are decoded, a
+    JPEG at the coarsest scale it offers. What this misses shows when the picture is decoded.
     """
     if not file.is_file():
         return "the file is missing"
@@ -199,3 +200,29 @@ def unreadable(file: Path) -> str | None:
     except Exception as error:  # Pillow's readers raise whatever a malformed file makes them raise.
         return f"it cannot be opened as a picture ({error})"
     return None
+
+
+def unusable(folder: Path, problems: Sequence[Problem]) -> str:
+    """What to say of a folder of which no picture can be trained on: why, and the remedy."""
+    if all(problem.reason in (NO_CAPTION, EMPTY_CAPTION) for problem in problems):
+        return (
+            f"no picture in {folder} has a caption: put a .txt of the same name beside each, or one "
+            "captions.jsonl or captions.csv for all"
+        )
+    first = next(problem for problem in problems if problem.reason not in (NO_CAPTION, EMPTY_CAPTION))
+    return (
+        f"no picture in {folder} can be trained on, the first problem being {first.path} ({first.reason}): "
+        f"mend what `limner data check {folder}` lists"
+    )
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF asks, as every viewer shows it: cameras store what the sensor saw.
+
+    Broken EXIF costs no picture: it stays as it lies. Raises what Pillow raises when the pixels are broken.
+    """
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # Malformed EXIF may raise anything; malformed pixels have raised above.
+        return picture

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from limner.data.captions import with_ground
 from limner.data.colours import GROUNDS
-from limner.data.folder import Record, read
+from limner.data.folder import Problem, Record, read, unusable, upright
 from limner.draws import mix
 from limner.errors import LimnerError
 from limner.progress import watched
@@ -110,7 +110,8 @@ def open_gallery(
 
     `splits` chooses among records that name their split; the others (anybody's own folder) are all taken.
     `share`: how much of every batch each folder gets; by default as much as it has pictures.
-    Unreadable pictures are left out with a warning. Pictures that are not square get transparent margins.
+    Broken pictures are left out with a warning. Pictures that are not square get margins: opaque ones white,
+    transparent ones transparent. Raises `LimnerError` for a folder that has nothing to draw.
     """
     if share is not None and len(share) != len(folders):
         raise ValueError(f"share: {len(share)} numbers for {len(folders)} folders")
@@ -129,17 +130,23 @@ def open_gallery(
 def _part(folder: Path, size: int, splits: Sequence[str]) -> Gallery:
     """One folder's records of the chosen splits."""
     found = read(folder)
-    if found.problems:
-        first = found.problems[0]
-        warnings.warn(
-            f"{folder}: {len(found.problems)} pictures skipped, such as {first.path} ({first.reason}); "
-            f"`limner data check {folder}` lists them",
-            stacklevel=3,
-        )
-    pixels = _pixels(folder, found.records, size)
+    if not found.records:
+        raise LimnerError(unusable(folder, found.problems))
     chosen = [i for i, r in enumerate(found.records) if r.facts.get("split", splits[0]) in splits]
     if not chosen:
         raise LimnerError(f"{folder} has no pictures of the split {' or '.join(splits)}")
+    pixels, broken = _pixels(folder, found.records, size)
+    problems = [Problem(found.records[i].file, reason) for i, reason in broken.items()] + [*found.problems]
+    chosen = [i for i in chosen if i not in broken]
+    if not chosen:
+        raise LimnerError(unusable(folder, problems))
+    if problems:
+        first = problems[0]
+        warnings.warn(
+            f"{folder}: {len(problems)} pictures skipped, such as {first.path} ({first.reason}); "
+            f"`limner data check {folder}` lists them",
+            stacklevel=3,
+        )
     if len(chosen) < len(pixels):
         pixels = pixels[chosen]
     records = tuple(found.records[i] for i in chosen)
@@ -157,36 +164,60 @@ def composited(rgba: NDArray[np.uint8], grounds: Sequence[tuple[int, int, int]])
     return rearrange(flat, "b h w c -> b c h w").contiguous() / 127.5 - 1
 
 
-def _pixels(folder: Path, records: Sequence[Record], size: int) -> NDArray[np.uint8]:
-    """All pictures of a folder at one size, decoded once and kept in a memory-mapped file."""
+def _pixels(folder: Path, records: Sequence[Record], size: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """All pictures of a folder at one size, decoded once and kept in a memory-mapped file.
+
+    Those that cannot be decoded keep an empty row, so that rows and records stay aligned; beside the pixels
+    is kept which they are and why. That file is written last: pixels without it are decoded again.
+    """
     listing = json.dumps([[str(r.file), r.file.stat().st_size, r.file.stat().st_mtime_ns] for r in records])
     key = hashlib.sha256(listing.encode()).hexdigest()[:16]
     cache = folder / ".limner"
     path = cache / f"pixels_{size}_{key}.npy"
-    if not path.exists():
+    reasons = path.with_suffix(".json")
+    shape = (len(records), size, size, 4)
+    if not (path.exists() and reasons.exists()):
         try:
             cache.mkdir(exist_ok=True)
         except OSError:  # a read-only folder, such as the sample inside the package: keep them in memory
-            return np.stack([_decode(r.file, size) for r in records])
+            held = np.zeros(shape, np.uint8)
+            return held, _fill(held, folder, records, size)
         partial = path.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
-        kept = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint8, shape=(len(records), size, size, 4)
-        )
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            decoded = pool.map(lambda r: _decode(r.file, size), records)
-            label = f"reading {folder.name} at {size} pixels"
-            for i, pixels in enumerate(watched(decoded, label, total=len(records))):
-                kept[i] = pixels
-        kept.flush()
-        del kept
-        os.replace(partial, path)
+        try:
+            kept = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            found = _fill(kept, folder, records, size)
+            kept.flush()
+            del kept
+            os.replace(partial, path)
+            partial.write_text(json.dumps([*found.items()]), encoding="utf-8")
+            os.replace(partial, reasons)
+        finally:
+            partial.unlink(missing_ok=True)
     whole: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    return whole
+    return whole, dict(json.loads(reasons.read_text(encoding="utf-8")))
 
 
-def _decode(path: Path, size: int) -> NDArray[np.uint8]:
-    with Image.open(path) as opened:
-        return squared(opened, size)
+def _fill(pixels: NDArray[np.uint8], folder: Path, records: Sequence[Record], size: int) -> dict[int, str]:
+    """Decode every record into its row of `pixels`; which could not be decoded, and why."""
+    broken = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = pool.map(lambda r: _decode(r.file, size), records)
+        label = f"reading {folder.name} at {size} pixels"
+        for i, row in enumerate(watched(decoded, label, total=len(records))):
+            if isinstance(row, str):
+                broken[i] = row
+            else:
+                pixels[i] = row
+    return broken
+
+
+def _decode(path: Path, size: int) -> NDArray[np.uint8] | str:
+    """A picture's pixels, or why it has none: `read` proves only so much as is quick to prove."""
+    try:
+        with Image.open(path) as opened:
+            return squared(upright(opened), size)
+    except Exception as error:  # As in folder.unreadable: a malformed file may raise anything.
+        return f"it cannot be decoded ({error})"
 
 
 def squared(picture: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -194,7 +225,9 @@ def squared(picture: Image.Image, size: int) -> NDArray[np.uint8]:
     picture = picture.convert("RGBA")
     side = max(picture.size)
     if picture.size != (side, side):
-        square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
+        # The least alpha is 255 in opaque pictures only; their margins are as opaque as they are.
+        alpha = 255 if np.asarray(picture)[..., 3].min() == 255 else 0
+        square = Image.new("RGBA", (side, side), (255, 255, 255, alpha))
         square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
         picture = square
     if side != size:

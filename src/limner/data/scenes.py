@@ -6,7 +6,9 @@ a model that paints them has composed what it never saw composed.
 """
 
 import json
+import os
 import random
+import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -28,6 +30,8 @@ from limner.errors import LimnerError
 from limner.progress import watched
 
 Relation = Literal["to the left of", "to the right of", "above", "below"]
+# What `_make` writes, and what it leaves when it is killed on the way.
+MADE = re.compile(r"(train|test)/\d{3,}/(\d{6,}\.png|\.\d{6,}\.png\.part)")
 RELATIONS: tuple[Relation, ...] = ("to the left of", "to the right of", "above", "below")
 COUNTS = {2: "two", 3: "three", 4: "four"}
 HELD_OUT = 0.08
@@ -284,12 +288,18 @@ class _Job:
     test: bool
 
 
+def _file(number: int, test: bool) -> str:
+    return f"{'test' if test else 'train'}/{number // 1000:03d}/{number:06d}.png"
+
+
 def _make(job: _Job, number: int) -> dict[str, object]:
     picture, scene = compose(job.pool, seed=job.seed, number=number, size=job.size, test=job.test)
-    file = f"{'test' if job.test else 'train'}/{number // 1000:03d}/{number:06d}.png"
+    file = _file(number, job.test)
     path = job.out / file
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, compress_level=3)
+    part = path.with_name(f".{path.name}.part")
+    picture.save(part, format="PNG", compress_level=3)
+    os.replace(part, path)
     return {
         "file": file,
         "captions": list(dict.fromkeys(scene.captions)),
@@ -311,9 +321,19 @@ def write(
 ) -> Path:
     """Draw `count` scenes for training and `tests` held-out ones from the sprites in `folder`.
 
-    `captions.jsonl` is written last: a folder without it is an unfinished one, and running again finishes it.
+    `captions.jsonl` is removed first and written last: a folder without it is an unfinished one, and running
+    again draws it whole. Scenes of an earlier list that this one does not name are removed; nothing else is.
+    Raises `LimnerError` when `out` is the folder of the sprites, whose captions would be lost.
     """
+    if out.resolve() == folder.resolve():
+        raise LimnerError(f"{out} holds the sprites: give another folder for the scenes")
     pool = tuple(sprites(read(folder).records))
+    (out / "captions.jsonl").unlink(missing_ok=True)
+    wanted = {_file(n, test) for test, number in ((False, count), (True, tests)) for n in range(number)}
+    for old in [*out.glob("t*/*/*")]:
+        file = old.relative_to(out).as_posix()
+        if file not in wanted and MADE.fullmatch(file):
+            old.unlink()
     rows: list[dict[str, object]] = []
     with ProcessPoolExecutor(workers) as executor:
         for test, number in ((False, count), (True, tests)):

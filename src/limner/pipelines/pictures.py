@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from limner.data.folder import upright
 from limner.data.loader import composited, squared
 from limner.errors import LimnerError
 
@@ -16,14 +17,14 @@ WHITE = (255, 255, 255)
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture in a file, whole, as RGBA. LimnerError for one that is missing, damaged or no picture."""
+    """The picture in a file, whole and upright, as RGBA. LimnerError for a missing or damaged one."""
     if not path.is_file():
         raise LimnerError(f"no picture at {path}: give the path of a PNG, JPEG or WebP file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                return opened.convert("RGBA")
+                return upright(opened).convert("RGBA")
     except Exception as error:  # Pillow's readers raise whatever a malformed file makes them raise.
         raise LimnerError(f"cannot read {path} as a picture ({error}): give a PNG, JPEG or WebP") from error
 
