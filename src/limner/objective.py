@@ -19,6 +19,8 @@ Network = TypeVar("Network", bound=nn.Module)
 class Loss:
     """A scalar to minimise, what else is worth plotting, and what a model that knows nothing would score.
 
+    A `report` of "x_of_mean" beside one of "x", what the mean would reach, makes the verdict name both.
+
     `warning`: what ails the model though its loss may fall, in one sentence that training prints with its
     verdict; a collapsed codebook, say. None where all is well.
     """

@@ -146,6 +146,8 @@ def test_loss_of_a_constant_prior_by_hand(value):
         mean = torch.full((6, 8), value)
         torch.testing.assert_close(loss.report["cosine"], torch.cosine_similarity(mean, z).mean())
     # A model that knows nothing predicts the mean.
+    mean = z.mean(dim=0).expand(6, -1)
+    torch.testing.assert_close(loss.report["cosine_of_mean"], torch.cosine_similarity(mean, z).mean())
     assert loss.baseline == pytest.approx((z - z.mean(dim=0)).square().mean().item())
 
 

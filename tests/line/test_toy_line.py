@@ -19,3 +19,5 @@ def test_the_toy_line_is_recognised_ten_times_as_often_as_guessing(tmp_path):
     assert ran.returncode == 0, ran.stderr
     measured = json.loads((tmp_path / "toy" / "toy_line.json").read_text())
     assert measured["times_chance"]["32"] >= 10, ran.stdout
+    # CLIP has looked at the pictures once, for prior and decoder together.
+    assert len(list((tmp_path / "toy").rglob("embeddings_*.npy"))) == 1

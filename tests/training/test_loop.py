@@ -313,6 +313,7 @@ def test_it_says_what_it_will_cost_and_how_it_went(tmp_path):
     assert "for 10 steps; memory so far" in said
     assert "tiny at step 2: too early to say" in said
     assert said.count("tiny at step") == 5
+    assert "resume" not in said
 
 
 def test_what_the_objective_warns_of_is_said(tmp_path):
@@ -337,12 +338,16 @@ def test_an_existing_run_is_not_overwritten(tmp_path):
 
 
 def test_resuming_what_never_began_and_what_is_finished(tmp_path):
-    run(tmp_path, resume=True)
-    done, rows = weights(tmp_path), log(tmp_path)
-    _, _, said = run(tmp_path, resume=True)
+    out = tmp_path / "[r3]"
+    _, _, said = run(out, resume=True)
+    assert f"nothing to resume in {out}: beginning at step 0\n" in said
+    done, rows = weights(out), log(out)
+    assert len(rows) == 12
+    _, _, said = run(out, resume=True)
     assert "a step" not in said
-    assert log(tmp_path) == rows
-    for name, value in weights(tmp_path).items():
+    assert "nothing to resume" not in said
+    assert log(out) == rows
+    for name, value in weights(out).items():
         assert torch.equal(value, done[name])
 
 

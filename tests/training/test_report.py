@@ -64,6 +64,23 @@ def test_a_warning_comes_before_any_verdict(tmp_path, losses):
     assert said != verdict(made, None)
 
 
+def test_a_report_is_set_against_that_of_the_mean(tmp_path):
+    """The last fifty values, and only where both are there; a log begun without them is no obstacle."""
+    made = history(tmp_path, [0.5] * 10)
+    assert "mean" not in verdict(made)
+    for step in range(10, 110):
+        cosines = {"cosine": 0.7 if step < 80 else 0.8, "cosine_of_mean": 0.6, "error": 3.0}
+        made.add(step, {"loss": 0.5, "gradient": 0.5} | cosines, baseline=1.0, clipped=False)
+    expected = "loss 0.5 against 1 for a model that knows nothing, cosine 0.800 against 0.600 for the mean"
+    assert verdict(made) == f"healthy: {expected}; 0% of steps clipped"
+    resumed = History(tmp_path / "log.jsonl")
+    for step, cosine in ((108, "0.800"), (90, "0.700"), (12, "0.700")):
+        resumed.rewind(step, clip_norm=1.0)
+        assert resumed.recent() == 0.5
+        assert f"cosine {cosine} against 0.600 for the mean" in verdict(resumed)
+        assert verdict(resumed).count("for the mean") == 1
+
+
 def test_one_odd_batch_moves_nothing(tmp_path):
     made = history(tmp_path, [0.5] * 60)
     made.add(60, {"loss": 1e6, "gradient": 1.0}, baseline=1.0, clipped=False)

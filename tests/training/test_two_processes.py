@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,19 @@ def test_rows_are_gathered_in_order_and_gradients_go_home(found):
     # Each row is weighed by both processes: w and w + 100.
     assert found[2]["gradients"] == [[2 * w + 100, 2 * w + 102] for w in (0, 2, 4, 6)]
     assert found[2]["averaged"] == [1.5, 7.5]
+
+
+def test_the_first_says_for_all_what_it_will_cost(found):
+    """The trial leaves no trace: that losses are those of one process is shown above."""
+    said, of_the_other = found[2]["said"]
+    assert "batch 8, 2 process(es)" in said
+    assert " s a step in fp32, " in said
+    assert re.search(r"for 6 steps; memory so far \d+\.\d GB a process\n", said)
+    assert of_the_other == ""
+
+
+def test_nobody_reads_a_model_before_it_is_written(found):
+    assert found[2]["came too early"] is False
 
 
 def test_a_sharded_model_learns_averages_and_resumes_as_a_whole_one(found):

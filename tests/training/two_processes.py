@@ -3,10 +3,12 @@
 python tests/training/two_processes.py OUT
 """
 
+import io
 import json
 import os
 import socket
 import sys
+import time
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,8 @@ def work(rank: int, world: int, port: int, out: Path) -> None:
     for name, part in (("clip", of_clip), ("chunked", of_clip_in_chunks), ("prior", of_prior)):
         found[name] = part(out / f"{name}_{world}")
     if world > 1:
-        found |= of_gathering(rank) | of_shards(rank, out / "shards")
+        found |= of_gathering(rank) | of_shards(rank, out / "shards") | of_waiting(rank, out / "reader")
+        found["said"] = [(out / f"clip_{world}" / f"said_{each}.txt").read_text() for each in range(world)]
     if rank == 0:
         (out / f"found_{world}.json").write_text(json.dumps(found))
     if world > 1:
@@ -97,8 +100,10 @@ def trained(model: Any, objective: Any, batches: Any, out: Path, **changes: Any)
     """Train, and give back the log."""
     from rich.console import Console
 
+    from limner.distributed import rank
     from limner.training import train
 
+    said = io.StringIO()
     train(
         model,
         objective,
@@ -109,8 +114,9 @@ def trained(model: Any, objective: Any, batches: Any, out: Path, **changes: Any)
         out=out,
         resume=False,
         device="cpu",
-        console=Console(quiet=True),
+        console=Console(file=said, width=200),
     )
+    (out / f"said_{rank()}.txt").write_text(said.getvalue())
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
@@ -256,6 +262,23 @@ def of_shards(rank: int, folder: Path) -> dict[str, Any]:
         "resumed apart": max(float((mine[n] - again[n]).abs().max()) for n in names),
         "resumed average apart": max(float((averages[0][n] - averages[1][n]).abs().max()) for n in names),
     }
+
+
+def of_waiting(rank: int, folder: Path) -> dict[str, Any]:
+    """A CLIP that the first process takes its time to write, and both then stand on."""
+    from limner import checkpoint
+    from limner.errors import LimnerError
+    from limner.recipes.embeddings import load_clip
+
+    if rank == 0:
+        time.sleep(1)
+        model = clip_model()
+        checkpoint.save(folder, model.state_dict(), model.config)
+    try:
+        load_clip(folder, "cpu")
+    except LimnerError as error:
+        (folder.parent / "came too early.txt").write_text(str(error))
+    return {"came too early": (folder.parent / "came too early.txt").exists()}
 
 
 def main(out: Path) -> int:

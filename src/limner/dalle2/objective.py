@@ -15,6 +15,7 @@ from limner.dalle2.prior_diffusion import Prior
 from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, blurred
 from limner.diffusion.process import q_sample, simple_loss, target, to_x0, variance_loss
+from limner.distributed import averaged
 from limner.draws import Draws
 from limner.objective import Loss, Objective, unwrapped
 
@@ -89,7 +90,7 @@ def prior_objective(
     """Mean squared error of the predicted, scaled embedding; 10 % of captions empty in the paper.
 
     Reports the cosine between prediction and truth over all noise levels. A model that knows nothing
-    predicts the mean of the embeddings.
+    predicts the mean of the embeddings, and `cosine_of_mean` is what that one has.
     """
 
     def objective(model: nn.Module, batch: EmbeddingsAndCaptions, draws: Draws) -> Loss:
@@ -106,7 +107,9 @@ def prior_objective(
         predicted = torch.cat(parts)[order.argsort()].float()
         loss = simple_loss(predicted, z).mean()
         cosine = torch.cosine_similarity(predicted.detach(), z).mean()
-        return Loss(total=loss, report={"cosine": cosine}, baseline=float(z.var(dim=0, correction=0).mean()))
+        mean = rearrange(averaged(z.mean(dim=0)), "d -> 1 d")
+        report = {"cosine": cosine, "cosine_of_mean": torch.cosine_similarity(mean, z).mean()}
+        return Loss(total=loss, report=report, baseline=float(z.var(dim=0, correction=0).mean()))
 
     return objective
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limner import checkpoint
 from limner.data.loader import COLOURED_GROUNDS, Gallery
 from limner.progress import watched
+from limner.recipes.pictures import fingerprint
 
 CHUNK = 256
 
@@ -34,18 +35,24 @@ def finished(kind: Callable[[C], M], config_type: type[C], folder: Path, device:
 
 @torch.inference_mode()
 def coded(
-    encode: Callable[[Float[Tensor, "b 3 h w"]], Int[Tensor, "b n"]], gallery: Gallery, *, cache: Path
+    encode: Callable[[Float[Tensor, "b 3 h w"]], Int[Tensor, "b n"]],
+    gallery: Gallery,
+    *,
+    weights: str,
+    out: Path,
 ) -> NDArray[np.uint16]:
-    """The codes of every picture on each of its grounds, (N, grounds, n); kept in the file `cache`.
+    """The codes of every picture on each of its grounds, (N, grounds, n); kept in the folder `out`.
 
-    Name the file after the weights that `encode` has: codes of other weights mean nothing.
+    `weights`: the `checkpoint.digest` of what `encode` has, for codes of other weights mean nothing. The
+    file's name says whose codes of which pictures it holds.
     """
+    cache = out / f"codes_{weights}_{fingerprint(gallery)}.npy"
     if not cache.exists():
         grounds = COLOURED_GROUNDS + 1
         length = encode(gallery.composited([0], [0])).shape[1]
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
-        out = np.lib.format.open_memmap(
+        made = np.lib.format.open_memmap(
             partial, mode="w+", dtype=np.uint16, shape=(len(gallery), grounds, length)
         )
         for start in watched(range(0, len(gallery), CHUNK), "writing pictures as codes"):
@@ -54,9 +61,9 @@ def coded(
                 seen = rows if number == 0 else [row for row in rows if not gallery.opaque[row]]
                 if seen:
                     pictures = gallery.composited(seen, [number] * len(seen))
-                    out[seen, number] = encode(pictures).cpu().numpy()
-        out.flush()
-        del out
+                    made[seen, number] = encode(pictures).cpu().numpy()
+        made.flush()
+        del made
         os.replace(partial, cache)
     kept: NDArray[np.uint16] = np.load(cache, mmap_mode="r")
     return kept

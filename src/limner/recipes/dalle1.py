@@ -204,7 +204,7 @@ def run(
         return rearrange(painter.tokens(pictures.to(place)), "b h w -> b (h w)")
 
     gallery = open_gallery(folders, size=painter.config.resolution, share=share)
-    codes = coded(encode, gallery, cache=out / f"codes_{checkpoint.digest(dvae)}.npy")
+    codes = coded(encode, gallery, weights=checkpoint.digest(dvae), out=out)
     tokenizer = vocabulary(gallery, model.text_vocabulary, seed=seed, kept=out / VOCABULARY)
     batches = TokenBatches(gallery, codes, tokenizer, model.caption, recipe.bpe_dropout, seed)
     torch.manual_seed(seed)

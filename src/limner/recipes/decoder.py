@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from limner import checkpoint
 from limner.clip import Clip
 from limner.dalle2 import decoder as networks
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
@@ -203,17 +204,33 @@ def run(
     device: str | None,
     clip: Path,
 ) -> Path:
-    """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model."""
+    """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model.
+
+    Raises ValueError for a CLIP of other widths than the recipe's model, and for a model that reads captions
+    by itself.
+    """
     reader = load_clip(clip, device)
+    model, seen, width = recipe.model, reader.config.embedding, reader.config.text.width
+    if not isinstance(model.text, ClipTextConfig):
+        raise ValueError(
+            "this decoder reads captions by itself, and only those that read them through CLIP are trained "
+            "here: give one whose model.text is a ClipTextConfig, as at --size toy or small"
+        )
+    if (seen, seen, width) != (model.embedding, model.text.embedding, model.text.width):
+        raise ValueError(
+            f"clip is '{clip}': its embeddings have {seen} numbers, and its captions tokens of {width}; this "
+            f"decoder takes {model.embedding} of a picture, {model.text.embedding} of a caption, and tokens "
+            f"of {model.text.width}; give one trained at the same --size"
+        )
     tokenizer, context = tokenizer_of(reader), reader.config.text.context
-    gallery = open_gallery(folders, size=recipe.model.resolution, share=share)
-    embeddings = embeddings_of(reader, gallery, folders, share, cache=out.parent / "embeddings.npy")
+    gallery = open_gallery(folders, size=model.resolution, share=share)
+    embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)
     batches = PictureBatches(gallery, embeddings, tokenizer, context, recipe.train.seed)
     read = clip_reader(reader)
     empty = tokenizer([""], context)[0]
     torch.manual_seed(recipe.train.seed)
     train(
-        Decoder(recipe.model),
+        Decoder(model),
         decoder_objective(
             read,
             empty=empty,
@@ -224,7 +241,7 @@ def run(
         ),
         batches,
         name="decoder",
-        model_config=recipe.model,
+        model_config=model,
         config=recipe.train,
         out=out,
         resume=resume,
@@ -240,12 +257,13 @@ def embeddings_of(
     folders: Sequence[Path],
     share: Sequence[float] | None,
     *,
-    cache: Path,
+    weights: str,
+    out: Path,
 ) -> NDArray[np.float32]:
     """The gallery's embeddings, read at CLIP's own resolution where the decoder's differs."""
     side = reader.config.vision.resolution
     seen = gallery if gallery.size == side else open_gallery(folders, size=side, share=share)
-    return embedded(reader, seen, cache=cache)
+    return embedded(reader, seen, weights=weights, out=out)
 
 
 def reconstructions(batches: PictureBatches, read: Reader) -> Sampler:

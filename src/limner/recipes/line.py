@@ -15,6 +15,7 @@ from limner.clip import ClipConfig
 from limner.dalle2.decoder import DecoderConfig
 from limner.dalle2.prior_diffusion import PriorConfig
 from limner.dalle2.upsampler import UpsamplerConfig
+from limner.distributed import rank
 from limner.recipes import clip, decoder, prior, upsampler
 
 CONFIGS: dict[str, type[ClipConfig | PriorConfig | DecoderConfig | UpsamplerConfig]] = {
@@ -96,6 +97,8 @@ def assemble(runs: Path, line: Path) -> Path:
 
     CLIP leaves its thumbnail head behind: it served training, and no painter asks for it.
     """
+    if rank() != 0:  # processes that write the same files would take them from one another
+        return line
     for part, config_type in CONFIGS.items():
         config, state = checkpoint.load(runs / part / "model", config_type)
         if isinstance(config, ClipConfig):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from limner import checkpoint
 from limner.clip import Clip
 from limner.dalle2 import prior_diffusion
 from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_objective
@@ -153,20 +154,31 @@ def run(
     device: str | None,
     clip: Path,
 ) -> Path:
-    """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model."""
+    """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model.
+
+    Raises ValueError for a CLIP of other widths than the recipe's model, or one that reads longer captions.
+    """
     reader = load_clip(clip, device)
+    model, seen, text = recipe.model, reader.config.embedding, reader.config.text
+    widths_agree = (seen, text.width) == (model.embedding, model.text_width)
+    if not widths_agree or text.context > model.context:
+        raise ValueError(
+            f"clip is '{clip}': its embeddings have {seen} numbers, and captions up to {text.context} tokens "
+            f"of {text.width}; this prior takes {model.embedding}, and up to {model.context} of "
+            f"{model.text_width}; give one trained at the same --size"
+        )
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
-    tokenizer, context = tokenizer_of(reader), reader.config.text.context
-    embeddings = embedded(reader, gallery, cache=out.parent / "embeddings.npy")
+    tokenizer, context = tokenizer_of(reader), text.context
+    embeddings = embedded(reader, gallery, weights=checkpoint.digest(clip), out=out)
     torch.manual_seed(recipe.train.seed)
     train(
-        Prior(recipe.model),
+        Prior(model),
         prior_objective(
             clip_reader(reader), empty=tokenizer([""], context)[0], drop_caption=recipe.drop_caption
         ),
         EmbeddingBatches(gallery, embeddings, tokenizer, context, recipe.train.seed),
         name="prior",
-        model_config=recipe.model,
+        model_config=model,
         config=recipe.train,
         out=out,
         resume=resume,

@@ -73,7 +73,7 @@ def small() -> VaeRecipe:
         save_every=250,
         sample_every=1000,
     )
-    model = VaeConfig(resolution=64, widths=(64, 96, 128, 192), blocks=1, hidden=512, latent=128, sigma=0.2)
+    model = VaeConfig(resolution=64, widths=(64, 96, 128, 192), blocks=1, hidden=256, latent=128, sigma=0.2)
     return VaeRecipe(model=model, train=training, beta=1.0)
 
 

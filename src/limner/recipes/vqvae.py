@@ -269,7 +269,7 @@ def run(
         return rearrange(model.encode(pictures.to(place)), "b h w -> b (h w)")
 
     digest = checkpoint.digest(out / "autoencoder" / "model")
-    codes = coded(encode, gallery, cache=out / f"codes_{digest}.npy")
+    codes = coded(encode, gallery, weights=digest, out=out)
     train_prior(
         recipe.prior,
         recipe.train_prior,

@@ -210,7 +210,7 @@ def run(
         return torch.cat(levels, dim=1)
 
     digest = checkpoint.digest(out / "autoencoder" / "model")
-    codes = coded(encode, gallery, cache=out / f"codes_{digest}.npy")
+    codes = coded(encode, gallery, weights=digest, out=out)
 
     train_prior(
         recipe.top,

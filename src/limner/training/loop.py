@@ -148,8 +148,11 @@ def train(
     inner, (model, optimizer) = model, accelerator.prepare(model, optimizer)
     ema = Ema(inner, decay=config.ema)
     start = load_state(states, model=inner, ema=ema, optimizer=optimizer.optimizer) if resume else 0
+    lead = accelerator.is_main_process
     history = History(out / "log.jsonl")
-    if resume and accelerator.is_main_process:
+    if resume and lead:
+        if start == 0:
+            console.print(f"nothing to resume in {out}: beginning at step 0", markup=False, soft_wrap=True)
         history.rewind(start, clip_norm=config.clip_norm)
 
     def loss_at(step: int, batch: Batch, precision: str) -> Loss:
@@ -158,15 +161,15 @@ def train(
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
             return objective(model, moved(batch, accelerator.device), draws)
 
-    lead = accelerator.is_main_process
     if start < config.steps and lead:
         parameters = sum(p.numel() for p in inner.parameters())
         console.print(
             f"[bold]{name}[/bold]: {parameters:,} parameters, batch {config.batch}, {processes} process(es)"
         )
     precision = known_precision(config, accelerator.device, processes, out)
-    if start < config.steps and processes == 1:
+    if start < config.steps:
         batch = batches(start, rows)
+        # Where there are two, there is one process: others wait for each other in every step of a trial.
         choices = [precision] if precision else ["fp32", "bf16"]
         # mypy cannot infer a lambda whose argument has a default.
         with quick_attention(accelerator.device):
@@ -177,11 +180,12 @@ def train(
         precision = min(seconds, key=lambda choice: seconds[choice])
         took = seconds[precision]
         left = took * (config.steps - start)
-        console.print(
-            f"{took:.2f} s a step in {precision}, {config.batch / took:.0f} pictures/s: "
-            f"about {in_words(left)} for {config.steps - start:,} steps; "
-            f"memory so far {_peak_gigabytes():.1f} GB"
-        )
+        if lead:
+            console.print(
+                f"{took:.2f} s a step in {precision}, {config.batch / took:.0f} pictures/s: "
+                f"about {in_words(left)} for {config.steps - start:,} steps; "
+                f"memory so far {_peak_gigabytes():.1f} GB" + (" a process" if processes > 1 else "")
+            )
     precision = precision or "fp32"
     if lead:
         partial = out / (PRECISION + ".partial")
@@ -298,7 +302,9 @@ def _trial(step: Callable[[], None], model: nn.Module) -> float:
     """Seconds of a step, the first (which allocates) not counted; it leaves no trace in model or streams."""
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     times = []
-    with torch.random.fork_rng():
+    place = next(model.parameters()).device
+    # This GPU's stream alone: by default a process would reach for the GPUs of all the others.
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
         for _ in range(TRIAL_STEPS):
             began = time.perf_counter()
             step()

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import statistics
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,11 +46,12 @@ def in_words(seconds: float) -> str:
 
 @dataclass
 class History:
-    """The losses, baselines and clipped steps of a run, and the file they are appended to."""
+    """The losses, baselines, clipped steps and last values of a run, and the file they are appended to."""
 
     path: Path
     losses: list[float] = field(default_factory=list)
     clipped: list[bool] = field(default_factory=list)
+    last: deque[Mapping[str, float]] = field(default_factory=lambda: deque(maxlen=50))
     baseline: float = math.nan
 
     def rewind(self, step: int, *, clip_norm: float) -> None:
@@ -58,6 +60,7 @@ class History:
         A killed run has written lines, the last perhaps half, about steps that are now taken again.
         """
         self.losses, self.clipped, kept = [], [], []
+        self.last.clear()
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
             try:
                 row = json.loads(line)
@@ -67,6 +70,7 @@ class History:
                 break
             kept.append(line + "\n")
             self.losses.append(row["loss"])
+            self.last.append(row)
             self.clipped.append(row["gradient"] > clip_norm)
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(kept), encoding="utf-8")
@@ -75,14 +79,15 @@ class History:
     def add(self, step: int, values: Mapping[str, float], *, baseline: float, clipped: bool) -> None:
         """Remember one step, and write it as a line of JSON."""
         self.losses.append(values["loss"])
+        self.last.append(values)
         self.clipped.append(clipped)
         self.baseline = baseline
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
 
-    def recent(self) -> float:
-        """The median of the last losses, which one odd batch does not move."""
-        return statistics.median(self.losses[-50:])
+    def recent(self, name: str = "loss") -> float:
+        """The median of the last values of that name, which one odd batch does not move."""
+        return statistics.median(values[name] for values in self.last if name in values)
 
 
 def verdict(history: History, warning: str | None = None) -> str:
@@ -96,6 +101,10 @@ def verdict(history: History, warning: str | None = None) -> str:
     share = statistics.mean(history.clipped)
     early = statistics.median(history.losses[: max(1, len(history.losses) // 10)])
     found = f"loss {loss:.4g} against {baseline:.4g} for a model that knows nothing"
+    for name in history.last[-1]:
+        mean = f"{name}_of_mean"
+        if mean in history.last[-1]:
+            found += f", {name} {history.recent(name):.3f} against {history.recent(mean):.3f} for the mean"
     if warning is not None:
         return f"{warning}; {found}"
     if len(history.losses) < 100:
