@@ -106,3 +106,19 @@ def test_what_ships_loads():
     except LimnerError:
         pytest.skip("this copy ships no weights")
     assert limner.load("dalle2").digest == digest(folder)
+
+
+def prior_with_context(tiny, folder, context):
+    """Another prior in the line's place, with so many places for a caption."""
+    network, config = tiny.configs()["prior"]
+    parts = {"prior": (network, dataclasses.replace(config, context=context))}
+    shutil.rmtree(folder / "prior")
+    tiny.save(folder, parts, seed=0)
+
+
+def test_a_prior_with_room_for_longer_captions_than_clip_reads(tiny, copy):
+    prior_with_context(tiny, copy, tiny.CONTEXT + 8)
+    assert len(Dalle2.load(copy).paint("a red apple", size=64, seed=0)) == 1
+    prior_with_context(tiny, copy, tiny.CONTEXT - 8)
+    with pytest.raises(LimnerError, match=r"the prior's context is 24 where 32 is needed"):
+        Dalle2.load(copy)

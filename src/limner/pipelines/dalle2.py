@@ -66,7 +66,8 @@ class Dalle2:
         for name, given, wanted in (
             ("prior's embedding", prior.embedding, clip.embedding),
             ("prior's text_width", prior.text_width, clip.text.width),
-            ("prior's context", prior.context, clip.text.context),
+            # A prior may have places for longer captions than CLIP reads (256 and 77 in the paper).
+            ("prior's context", min(prior.context, clip.text.context), clip.text.context),
             ("decoder's embedding", decoder.embedding, clip.embedding),
             ("decoder's text.width", decoder.text.width, clip.text.width),
             ("decoder's text.embedding", decoder.text.embedding, clip.embedding),
