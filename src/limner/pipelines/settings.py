@@ -19,8 +19,8 @@ GUIDANCE = 1.5
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
 
-# The same for DALL-E 1, which writes tokens: from the model as it is, without guidance. Bolder, its single things
-# are clearer and judged no better, and its scenes come out empty.
+# The same for DALL-E 1, which writes tokens: from the model as it is, without guidance. Bolder, its single
+# things are clearer and judged no better, and its scenes come out empty.
 TOKEN_GUIDANCE = 1.0
 TEMPERATURE = 1.0
 TOP_K: int | None = None
