@@ -34,7 +34,7 @@ def toy() -> ClipRecipe:
     """Under a minute on two cores with the shipped sample; knows most of its hundred names by heart."""
     model = ClipConfig(
         vision=VisionConfig(resolution=32, patch=8, width=96, layers=3, heads=3, layout=12),
-        text=TextConfig(context=48, vocabulary=2048, width=96, layers=2, heads=3),
+        text=TextConfig(context=64, vocabulary=2048, width=96, layers=2, heads=3),
         embedding=96,
         activation="quick_gelu",
         thumbnail=8,

@@ -38,7 +38,7 @@ class PriorRecipe:
     drop_caption: float
 
 
-def toy() -> PriorRecipe:
+    """A minute on two cores, after the toy CLIP."""
     """Half a minute on two cores, after the toy CLIP."""
     model = PriorConfig(
         embedding=96,
@@ -51,7 +51,7 @@ def toy() -> PriorRecipe:
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
     )
     training = TrainConfig(
-        steps=400,
+        steps=600,
         batch=64,
         learning_rate=1.5e-3,
         warmup=30,
@@ -63,7 +63,7 @@ def toy() -> PriorRecipe:
         precision="fp32",
         seed=1,
         save_every=200,
-        sample_every=400,
+        sample_every=600,
     )
     return PriorRecipe(model=model, train=training, drop_caption=0.1)
 
