@@ -38,12 +38,12 @@ class PriorRecipe:
     drop_caption: float
 
 
+def toy() -> PriorRecipe:
     """A minute on two cores, after the toy CLIP."""
-    """Half a minute on two cores, after the toy CLIP."""
     model = PriorConfig(
         embedding=96,
         text_width=96,
-        context=48,
+        context=64,
         width=128,
         layers=3,
         heads=4,
