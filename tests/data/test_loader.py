@@ -91,7 +91,7 @@ def test_pixels_without_the_word_that_they_are_whole_are_read_again(shades) -> N
 
 
 def test_a_failure_leaves_no_partial_file(shades, monkeypatch) -> None:
-    def full(*_: object, total: int) -> None:  # noqa: ARG001
+    def full(*_: object, total: int) -> None:  # noqa: ARG001 (it stands in for watched)
         raise OSError("no space left")
 
     monkeypatch.setattr(loader, "watched", full)
