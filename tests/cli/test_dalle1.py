@@ -191,7 +191,8 @@ def test_what_cannot_be_ranked_is_refused(refuses, weights, pictures, tmp_path):
 @pytest.mark.usefixtures("pictures")
 def test_a_picture_is_finished_and_says_how(run, painter, weights):
     options = ("--keep", "0.25", "--count", "2", "--candidates", "4", "--seed", "3", "--out", "finished")
-    status, paths, errors = run("complete", "a.png", "a pear", *options, *weights)
+    drawn = ("--guidance", "2", "--temperature", "0.8", "--top-k", "50", "--top-p", "0.9")
+    status, paths, errors = run("complete", "a.png", "a pear", *options, *drawn, *weights)
     assert (status, errors) == (0, "")
     ours = painter.complete(
         open_picture(Path("a.png")),
@@ -199,13 +200,14 @@ def test_a_picture_is_finished_and_says_how(run, painter, weights):
         keep=0.25,
         count=2,
         seed=3,
-        settings=TokenSettings(candidates=4),
+        settings=TokenSettings(candidates=4, guidance=2.0, temperature=0.8, top_k=50, top_p=0.9),
     )
     seeds = [commission.seed for commission in ours.commissions]
     assert paths == [f"finished/a-pear-seed{seed}-{n}.png" for n, seed in enumerate(seeds, start=1)]
     for path, image, score in zip(paths, ours.images(), ours.scores.tolist(), strict=True):
         assert open_picture(Path(path)).convert("RGB").tobytes() == image.tobytes()
         assert text_of(path)["keep"] == "0.25"
+        assert json.loads(text_of(path)["settings"])["top_k"] == 50
         assert text_of(path)["score"] == f"{score:.4f}"
 
 
@@ -225,6 +227,7 @@ def test_what_cannot_be_completed_is_refused(refuses, weights):
     assert refuses("complete", "a.png", "", *weights).startswith("prompt is ''")
     for keep in ("0", "1", "-0.5", "nan"):
         assert refuses(*one, "--keep", keep, *weights).startswith("keep is ")
+    assert refuses(*one, "--top-p", "0", *weights).startswith("top_p is 0.0")
     said = refuses(*one, "--keep", "0.01", *weights)
     assert said == "keep is 0.01: of 4 rows of tokens none is kept; give 0.25 to 0.75"
     assert refuses(*one, "--count", "2", "--candidates", "1", *weights).startswith("candidates is 1, fewer")

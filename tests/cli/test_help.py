@@ -18,7 +18,10 @@ OPTIONS = {
         *("candidates", "count", "device", "guidance", "model", "out", "seed", "sheet", "size", "steps"),
         *("temperature", "top-k", "top-p", "weights"),
     ],
-    "complete": ["candidates", "count", "device", "keep", "out", "seed", "weights"],
+    "complete": [
+        *("candidates", "count", "device", "guidance", "keep", "out", "seed", "temperature", "top-k"),
+        *("top-p", "weights"),
+    ],
     "rank": ["device", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
     "sample": ["count", "device", "model", "out", "seed", "temperature", "weights"],

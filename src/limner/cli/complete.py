@@ -9,7 +9,15 @@ from tyro.conf import Positional, arg
 from limner.cli.paintings import ranked
 from limner.cli.places import place, try_writing
 from limner.cli.progress import progress
-from limner.pipelines.settings import TokenSettings, candidates_for, checked_keep
+from limner.pipelines.settings import (
+    TEMPERATURE,
+    TOKEN_GUIDANCE,
+    TOP_K,
+    TOP_P,
+    TokenSettings,
+    candidates_for,
+    checked_keep,
+)
 
 HELP = """Keep the top of a picture and let DALL-E 1 finish it.
   limner complete apple.png "a red apple" --keep 0.5
@@ -30,6 +38,14 @@ class Complete:
     """How many to keep in the end, best first."""
     candidates: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: as count)")] = None
     """How many to paint; CLIP chooses."""
+    guidance: Annotated[float, arg(metavar="G")] = TOKEN_GUIDANCE
+    """How strongly the words are heeded: 1 as trained, more for more."""
+    temperature: Annotated[float, arg(metavar="T")] = TEMPERATURE
+    """Below 1 for likelier tokens, 0 for the likeliest."""
+    top_k: Annotated[int | None, arg(metavar="K", help_behavior_hint="(default: all)")] = TOP_K
+    """Draw from the K likeliest tokens only."""
+    top_p: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: all)")] = TOP_P
+    """Draw from the likeliest tokens that together hold this share."""
     seed: int = 0
     """All chance comes from it: the same seed, the same picture."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
@@ -41,7 +57,13 @@ class Complete:
 
     def run(self) -> None:
         """Refuse what cannot be painted, paint, save, print the paths."""
-        settings = TokenSettings(candidates=self.candidates)
+        settings = TokenSettings(
+            guidance=self.guidance,
+            candidates=self.candidates,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
         candidates_for([self.prompt], count=self.count, seed=self.seed, of=settings.candidates)
         checked_keep(self.keep)
         where = place(self.out, files=self.count)

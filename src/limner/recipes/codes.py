@@ -16,8 +16,9 @@ from limner import checkpoint
 from limner.data.loader import COLOURED_GROUNDS, Gallery
 from limner.progress import watched
 from limner.recipes.pictures import fingerprint
+from limner.training.memory import keep_freed_memory
 
-CHUNK = 256
+CHUNK = 64
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
@@ -30,7 +31,8 @@ def finished(kind: Callable[[C], M], config_type: type[C], folder: Path, device:
     config, weights = checkpoint.load(folder, config_type)
     model = kind(config)
     checkpoint.load_into(model, weights)
-    return model.to(state.device).eval().requires_grad_(False)
+    model.to(device=state.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval().requires_grad_(False)
 
 
 @torch.inference_mode()
@@ -48,6 +50,7 @@ def coded(
     """
     cache = out / f"codes_{weights}_{fingerprint(gallery)}.npy"
     if not cache.exists():
+        keep_freed_memory()  # with channels last, two fifths of the time (dVAE, 64 pictures, two cores)
         grounds = COLOURED_GROUNDS + 1
         length = encode(gallery.composited([0], [0])).shape[1]
         cache.parent.mkdir(parents=True, exist_ok=True)
