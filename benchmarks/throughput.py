@@ -47,7 +47,7 @@ from limner.recipes import upsampler as upsamplers
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig
 from limner.training.ema import Ema
-from limner.training.loop import make_optimizer, quick_attention
+from limner.training.loop import make_optimizers, quick_attention
 
 Part = Literal["clip", "prior", "decoder", "upsampler"]
 Precision = Literal["fp32", "bf16"]
@@ -208,7 +208,7 @@ def prepared(part: Part, size: str, batch: int | None) -> Work:
 def stepper(work: Work, precision: Precision, rows: int, attention: str) -> Callable[[], None]:
     """A whole training step, as the loop takes it."""
     chosen = quick_attention if attention == "quick" else nullcontext
-    optimizer = make_optimizer(work.model, work.config)
+    optimizers = make_optimizers(work.model, work.config)
     ema = Ema(work.model, decay=work.config.ema)
     draws = Draws.for_step(0, 0, range(rows))
 
@@ -218,8 +218,9 @@ def stepper(work: Work, precision: Precision, rows: int, attention: str) -> Call
                 loss = work.objective(work.model, work.batch, draws)
             loss.total.backward()
         nn.utils.clip_grad_norm_(work.model.parameters(), work.config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         ema.update(work.model, step=0)
 
     return step

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from limner import checkpoint
 from limner.draws import Draws
 from limner.errors import LimnerError
+from limner.layers.transformer import Transformer
 from limner.objective import Loss
 from limner.training import TrainConfig, train
 from limner.training.loop import (
     _trial,
     known_precision,
     learning_rate,
-    make_optimizer,
+    make_optimizers,
     moved,
     quick_attention,
 )
@@ -256,13 +257,52 @@ def test_learning_rate_rises_and_falls(warmup, steps, rate):
 def test_only_matrices_decay():
     model = network()
     model[4].weight.requires_grad_(False)
-    decaying, spared = make_optimizer(model, CONFIG).param_groups
+    (adamw,) = make_optimizers(model, CONFIG)
+    decaying, spared = adamw.param_groups
     assert [p.shape for p in decaying["params"]] == [(32, 3, 3, 3)]
     assert decaying["weight_decay"] == 0.1
     assert all(p.ndim == 1 for p in spared["params"])
     assert len(spared["params"]) == 4
     assert spared["weight_decay"] == 0.0
     assert (decaying["betas"], decaying["eps"], decaying["lr"]) == ((0.9, 0.99), 1e-8, 0.02)
+
+
+def test_muon_takes_the_matrices_of_blocks_and_nothing_else():
+    model = nn.Sequential(
+        nn.Embedding(5, 16),
+        Transformer(width=16, layers=2, heads=2, activation="gelu"),
+        nn.Linear(16, 5),
+    )
+    adamw, muon = make_optimizers(model, replace(CONFIG, rule="muon"))
+    names = {id(p): name for name, p in model.named_parameters()}
+    taken = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    parts = ("attention.qkv", "attention.out", "widen", "narrow")
+    assert taken == {f"1.blocks.{layer}.{part}.weight" for layer in range(2) for part in parts}
+    left = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
+    assert left == set(names.values()) - taken
+
+
+def test_a_step_of_muon_makes_singular_values_equal():
+    torch.manual_seed(0)
+    model = Transformer(width=16, layers=1, heads=2, activation="gelu")
+    _, muon = make_optimizers(model, replace(CONFIG, rule="muon", weight_decay=0.0))
+    weight = model.blocks[0].widen.weight
+    # Singular values from 1 to a hundredth: a step along the gradient would all but ignore the last ones.
+    u, s, v = torch.linalg.svd(torch.randn(64, 16), full_matrices=False)
+    before, weight.grad = weight.detach().clone(), u @ torch.diag(torch.logspace(0, -2, len(s))) @ v
+    muon.step()
+    moved = torch.linalg.svdvals(before - weight.detach())
+    # Newton and Schulz's iteration in bfloat16 leaves them within a third of one; AdamW's size is 0.2.
+    size = CONFIG.learning_rate * 0.2 * math.sqrt(64)
+    assert moved.min() > 0.6 * size
+    assert moved.max() < 1.3 * size
+
+
+def test_muon_without_blocks_is_refused():
+    with pytest.raises(
+        ValueError, match="rule is 'muon', which moves transformer blocks, and this Sequential"
+    ):
+        make_optimizers(network(), replace(CONFIG, rule="muon"))
 
 
 def test_trial_steps_leave_no_trace():

@@ -35,10 +35,10 @@ class Run:
         self.ema.update(self.model, step=number)
 
     def save(self, folder: Path, step: int) -> None:
-        save_state(folder, step=step, model=self.model, ema=self.ema, optimizer=self.optimizer)
+        save_state(folder, step=step, model=self.model, ema=self.ema, optimizers=[self.optimizer])
 
     def load(self, folder: Path) -> int:
-        return load_state(folder, model=self.model, ema=self.ema, optimizer=self.optimizer)
+        return load_state(folder, model=self.model, ema=self.ema, optimizers=[self.optimizer])
 
 
 def same(one: Run, other: Run) -> None:
@@ -66,6 +66,32 @@ def test_there_and_back_and_on(tmp_path):
         run.step(step)
         other.step(step)
     same(run, other)
+
+
+def test_two_optimizers_go_on_where_they_were(tmp_path):
+    def made() -> tuple[nn.Module, list[torch.optim.Optimizer], Ema]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 4))
+        adamw = torch.optim.AdamW([model[0].weight, model[0].bias, model[1].bias], lr=0.1, fused=True)
+        return model, [adamw, torch.optim.Muon([model[1].weight], lr=0.1)], Ema(model, decay=0.9)
+
+    def step(model: nn.Module, optimizers: list[torch.optim.Optimizer], number: int) -> None:
+        model(torch.randn(2, 4, generator=torch.Generator().manual_seed(number))).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    model, optimizers, ema = made()
+    for number in range(3):
+        step(model, optimizers, number)
+    save_state(tmp_path, step=3, model=model, ema=ema, optimizers=optimizers)
+    again, others, average = made()
+    assert load_state(tmp_path, model=again, ema=average, optimizers=others) == 3
+    for number in (3, 4):
+        step(model, optimizers, number)
+        step(again, others, number)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
 
 
 def test_a_state_holds_the_average_beside_the_weights(tmp_path):

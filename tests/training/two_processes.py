@@ -205,7 +205,7 @@ def of_shards(rank: int, folder: Path) -> dict[str, Any]:
 
     from limner.draws import Draws
     from limner.training.ema import Ema
-    from limner.training.loop import make_optimizer
+    from limner.training.loop import make_optimizers
     from limner.training.state import load_state, save_state, whole_weights
 
     mesh, objective = init_device_mesh("cpu", (2,)), prior_objective()
@@ -217,7 +217,7 @@ def of_shards(rank: int, folder: Path) -> dict[str, Any]:
                 for block in self.model.transformer.blocks:
                     fully_shard(block, mesh=mesh)
                 fully_shard(self.model, mesh=mesh)
-            self.optimizer = make_optimizer(self.model, config())
+            (self.optimizer,) = make_optimizers(self.model, config())
             self.ema = Ema(self.model, decay=0.8)
             self.rows = range(4 * rank, 4 * rank + 4) if sharded else range(8)
 
@@ -240,9 +240,9 @@ def of_shards(rank: int, folder: Path) -> dict[str, Any]:
     for number in range(4):
         whole.step(number)
         sharded.step(number)
-    save_state(folder, step=4, model=sharded.model, ema=sharded.ema, optimizer=sharded.optimizer)
+    save_state(folder, step=4, model=sharded.model, ema=sharded.ema, optimizers=[sharded.optimizer])
     torch.distributed.barrier()
-    step = load_state(folder, model=resumed.model, ema=resumed.ema, optimizer=resumed.optimizer)
+    step = load_state(folder, model=resumed.model, ema=resumed.ema, optimizers=[resumed.optimizer])
     for run in (whole, sharded, resumed):
         run.step(4)
     names, mine = list(whole.model.state_dict()), whole_weights(sharded.model)

@@ -24,6 +24,7 @@ from limner import checkpoint
 from limner.distributed import averaged
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
+from limner.layers.transformer import Block
 from limner.objective import Batch, Loss, Objective
 from limner.training.ema import Ema
 from limner.training.memory import keep_freed_memory
@@ -49,7 +50,8 @@ class TrainConfig:
     stay float32. "auto" is bfloat16 on a GPU; on a CPU it is whichever of the two the first steps of the run
     show to be faster, for that differs from one processor to the next. `compile` has PyTorch's compiler fuse
     the network's small operators: some minutes before the first step, and a C++ compiler on a CPU, for less
-    time on every other.
+    time on every other. `rule` says what moves the matrices of transformer blocks: AdamW, as everything
+    else, or Muon, which learns more from each step and wants those matrices whole, not sharded.
     """
 
     steps: int
@@ -66,6 +68,7 @@ class TrainConfig:
     save_every: int
     sample_every: int
     compile: bool = False
+    rule: Literal["adamw", "muon"] = "adamw"
 
 
 def known_precision(config: TrainConfig, device: torch.device, processes: int, out: Path) -> str | None:
@@ -88,14 +91,32 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
+def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW with decay on matrices only; by "muon", the matrices of transformer blocks are Muon's instead.
+
+    Muon moves a matrix by its momentum with all singular values made equal (Jordan et al. 2024), here as far
+    as AdamW would, root mean square (Liu et al. 2025, equation 4), so that one learning rate serves both.
+    Raises ValueError for Muon in a network without such blocks.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    matrices = [p for block in blocks for p in block.parameters() if p.requires_grad and p.ndim == 2]
+    if config.rule == "muon" and not matrices:
+        raise ValueError(
+            f"rule is 'muon', which moves transformer blocks, and this {type(model).__name__} has none: "
+            "choose 'adamw'"
+        )
+    orthogonal = {id(p) for p in matrices} if config.rule == "muon" else set()
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in orthogonal]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    rate, decay = config.learning_rate, config.weight_decay
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=config.betas, eps=config.eps, fused=True)
+    if not orthogonal:
+        return [adamw]
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    return [adamw, muon]
 
 
 def train(
@@ -142,12 +163,13 @@ def train(
         keep_freed_memory()
     set_seed(config.seed)
     model = model.to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, config)
+    optimizers = make_optimizers(model, config)
     if config.compile:
         model.compile()
-    inner, (model, optimizer) = model, accelerator.prepare(model, optimizer)
+    inner, (model, *prepared) = model, accelerator.prepare(model, *optimizers)
+    optimizers = [one.optimizer for one in prepared]
     ema = Ema(inner, decay=config.ema)
-    start = load_state(states, model=inner, ema=ema, optimizer=optimizer.optimizer) if resume else 0
+    start = load_state(states, model=inner, ema=ema, optimizers=optimizers) if resume else 0
     lead = accelerator.is_main_process
     history = History(out / "log.jsonl")
     if resume and lead:
@@ -204,13 +226,15 @@ def train(
             began = time.perf_counter()
             batch = coming.result() if coming else batches(step, rows)
             coming = ahead.submit(batches, step + 1, rows) if step + 1 < config.steps else None
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
+            for optimizer in prepared:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config, step)
             loss = loss_at(step, batch, precision)
             accelerator.backward(loss.total)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in prepared:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             ema.update(inner, step=step)
 
             values = {"loss": float(averaged(loss.total.detach())), "gradient": float(norm)}
@@ -233,7 +257,7 @@ def train(
                 accelerator.log(values | {"learning_rate": learning_rate(config, step)}, step=step)
             done = step + 1
             if done % config.save_every == 0 or done == config.steps:
-                save_state(states, step=done, model=inner, ema=ema, optimizer=optimizer.optimizer)
+                save_state(states, step=done, model=inner, ema=ema, optimizers=optimizers)
             if sampler is not None and lead and (done % config.sample_every == 0 or done == config.steps):
                 _sample(sampler, inner, ema, out / "samples" / f"{done:08d}.png")
             if lead and done % max(1, config.steps // 5) == 0:

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_state(
-    folder: Path, *, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
+    folder: Path, *, step: int, model: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]
 ) -> None:
     """Write everything the next step depends on; keep the newest two files.
 
     The random streams need no saving: they are functions of (seed, step). All processes must call this.
     """
     weights = whole_weights(model)
-    moments = get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    moments = get_optimizer_state_dict(model, optimizers, options=WHOLE)
     with ema.applied(model):
         averaged = whole_weights(model)
     if rank() != 0:
@@ -66,8 +67,10 @@ def states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
 
 
-def load_state(folder: Path, *, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
-    """Restore the newest state into all three and return the step to go on from; 0 where there is none."""
+def load_state(
+    folder: Path, *, model: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]
+) -> int:
+    """Restore the newest state into all of them and return the step to go on from; 0 where there is none."""
     found = states(folder)
     if not found:
         return 0
@@ -80,7 +83,7 @@ def load_state(folder: Path, *, model: nn.Module, ema: Ema, optimizer: torch.opt
             shadow.copy_(named[name].detach())
         set_model_state_dict(model, content["model"], options=StateDictOptions(full_state_dict=True))
         set_optimizer_state_dict(
-            model, optimizer, content["optimizer"], options=StateDictOptions(full_state_dict=True)
+            model, optimizers, content["optimizer"], options=StateDictOptions(full_state_dict=True)
         )
         step: int = content["step"]
     except (OSError, EOFError, pickle.UnpicklingError, RuntimeError, KeyError, ValueError) as error:
