@@ -90,6 +90,16 @@ def test_training_that_cannot_be_is_refused(refuses, tmp_path):
         assert refuses("train", room, *TRAIN, "--data", sample, f"--{name}", "runs") == (
             f"{name} is 'runs', which holds no trained model: give OUT/model of `limner train {name}`"
         )
+    for room in ("line", "vqvae"):
+        for option in (("--init-from", "runs"), ("--steps", "5"), ("--learning-rate", "0.1")):
+            said = refuses("train", room, *TRAIN, "--data", sample, *option)
+            assert said.endswith(f"`limner train {room}` does not take it, so leave it out")
+    assert refuses(*clip, "--data", sample, "--init-from", "runs").startswith(
+        "init_from is 'runs', which holds no trained model: give OUT/model of `limner train clip`"
+    )
+    assert refuses(*clip, "--data", sample, "--steps", "0").startswith("steps is 0")
+    for rate in ("0", "-1", "inf", "nan"):
+        assert refuses(*clip, "--data", sample, "--learning-rate", rate).startswith("learning_rate is")
     judge = ("train", "recogniser", "--data", sample, "--out", "run")
     assert refuses(*judge, "--size", "paper").startswith("size is 'paper'")
     assert refuses(*judge, "--size", "toy", "--share", "1").startswith("share is (1.0,)")

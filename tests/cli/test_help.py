@@ -25,7 +25,10 @@ OPTIONS = {
     "rank": ["device", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
     "sample": ["count", "device", "model", "out", "seed", "temperature", "weights"],
-    "train": ["clip", "compile", "data", "device", "dvae", "out", "resume", "share", "size"],
+    "train": [
+        *("clip", "compile", "data", "device", "dvae", "init-from", "learning-rate", "out", "resume"),
+        *("share", "size", "steps"),
+    ],
     "data": [],
     "data fetch": ["out", "pixels"],
     "data scenes": ["count", "out", "pixels", "seed", "sprites"],

@@ -137,6 +137,26 @@ def test_its_words_know_of_grounds_and_fit(trained):
         tokenizer(captions, dalle1.toy().model.caption)
 
 
+def test_training_goes_on_from_a_transformer_and_its_words(trained, dvae, tmp_path):
+    first, toy = trained / "line" / "transformer", tiny()
+    still = replace(toy, train=replace(toy.train, steps=1, learning_rate=1e-30, sample_every=5))
+    again = dalle1.run(
+        still,
+        folders=[sample_dir()],
+        share=None,
+        out=tmp_path / "again",
+        resume=False,
+        device="cpu",
+        dvae=dvae,
+        init_from=first,
+    )
+    (_, before), (_, after) = (
+        checkpoint.load(folder, Dalle1Config) for folder in (first, again / "transformer")
+    )
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert (again / "transformer" / "bpe.json").read_bytes() == (first / "bpe.json").read_bytes()
+
+
 def test_a_resumed_run_ends_with_the_same_bits(trained, dvae, tmp_path):
     """Killed at half, after which neither words nor codes are made anew."""
     half = shutil.copytree(trained, tmp_path / "half")

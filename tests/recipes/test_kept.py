@@ -16,6 +16,7 @@ from PIL import Image
 from limner import checkpoint
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.dalle2.decoder import ClipTextConfig
+from limner.dalle2.prior_diffusion import PriorConfig
 from limner.data.loader import Gallery, open_gallery
 from limner.recipes import clip as clips
 from limner.recipes import decoder, line, prior
@@ -199,6 +200,37 @@ def test_a_prior_may_have_room_for_longer_captions(tmp_path, pictures):
     clip, made = reader(tmp_path / "clip"), tiny_prior()
     longer = replace(made, model=replace(made.model, context=40))
     assert run(prior.run, longer, pictures=pictures, out=tmp_path / "out", clip=clip).is_dir()
+
+
+def test_training_goes_on_from_the_weights_that_are_given(tmp_path, pictures):
+    clip, made = reader(tmp_path / "clip"), tiny_prior()
+    still = replace(made, train=replace(made.train, steps=1, learning_rate=1e-30))
+    first = run(prior.run, made, pictures=pictures, out=tmp_path / "first", clip=clip)
+    again = prior.run(
+        still,
+        folders=[pictures],
+        share=None,
+        out=tmp_path / "again",
+        resume=False,
+        device="cpu",
+        clip=clip,
+        init_from=first,
+    )
+    (_, before), (_, after) = (checkpoint.load(folder, PriorConfig) for folder in (first, again))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6)
+    other = replace(made, model=replace(made.model, scale=made.model.scale + 1))
+    with pytest.raises(ValueError, match=rf"init_from is '{first}', of another network .*\(scale is "):
+        prior.run(
+            other,
+            folders=[pictures],
+            share=None,
+            out=tmp_path / "other",
+            resume=False,
+            device="cpu",
+            clip=clip,
+            init_from=first,
+        )
 
 
 @pytest.mark.parametrize("size", ["toy", "small", "paper"])

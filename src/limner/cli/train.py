@@ -26,18 +26,19 @@ Room = Literal[
 R = TypeVar("R", bound=Any)
 Size = Literal["toy", "small", "paper"]
 
-# What a room takes besides what all of them do; clip and dvae are trained models that it stands on.
+# What a room takes besides what all of them do; clip and dvae are trained models that it stands on, and only
+# the training of a single network can go on from weights of another.
 TAKES: Mapping[Room, tuple[str, ...]] = {
-    "clip": ("share",),
-    "prior": ("share", "clip"),
-    "decoder": ("share", "clip"),
-    "upsampler": ("share",),
+    "clip": ("share", "init_from"),
+    "prior": ("share", "init_from", "clip"),
+    "decoder": ("share", "init_from", "clip"),
+    "upsampler": ("share", "init_from"),
     "line": ("share",),
-    "vae": ("share",),
+    "vae": ("share", "init_from"),
     "vqvae": ("share", "clip"),
     "vqvae2": ("share", "clip"),
-    "dvae": ("share",),
-    "dalle1": ("share", "dvae"),
+    "dvae": ("share", "init_from"),
+    "dalle1": ("share", "init_from", "dvae"),
     "recogniser": (),
 }
 # These make do without the model.
@@ -48,7 +49,8 @@ HELP = """Train a part, or the whole line, on captioned pictures.
   limner train clip --size small --data emoji --out runs/clip
   limner train dvae --size small --data emoji --out runs/dvae
   limner train dalle1 --size small --data emoji --dvae runs/dvae/model --out runs/dalle1
-  limner train clip --size toy --data emoji --out clip --resume"""
+  limner train clip --size toy --data emoji --out clip --resume
+  limner train vae --size small --data mine --init-from runs/vae/model --steps 500 --out runs/mine"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,14 @@ class Train:
     """The trained CLIP that prior and decoder stand on; with one, vqvae and vqvae2 know captions."""
     dvae: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """The trained dVAE that dalle1 stands on."""
+    init_from: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """Trained weights to begin with, such as OUT/model of another run or one of those that ship."""
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the recipe's)")] = None
+    """How many steps to train."""
+    learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the recipe's)")] = (
+        None
+    )
+    """The highest learning rate, after warming up."""
     resume: bool = False
     """Go on with the run in OUT where it stopped."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -91,6 +101,7 @@ class Train:
             raise ValueError(f"share is {self.share}: give finite numbers from 0, not all of them 0")
         self.check_stand("clip", self.clip)
         self.check_stand("dvae", self.dvae)
+        self.check_own()
         if self.room == "recogniser" and self.size == "paper":
             raise ValueError("size is 'paper': no paper describes the recogniser, so choose toy or small")
         if self.share is not None and "share" not in TAKES[self.room]:
@@ -118,13 +129,33 @@ class Train:
                 f"{name} is '{folder}', which holds no trained model: give OUT/model of `limner train {name}`"
             )
 
+    def check_own(self) -> None:
+        """Refuse what is for one network where several are trained, and numbers that train none."""
+        for name in ("init_from", "steps", "learning_rate"):
+            if (given := getattr(self, name)) is not None and "init_from" not in TAKES[self.room]:
+                raise ValueError(
+                    f"{name} is {given}: `limner train {self.room}` does not take it, so leave it out"
+                )
+        if self.init_from is not None and not (self.init_from / "config.json").is_file():
+            raise ValueError(
+                f"init_from is '{self.init_from}', which holds no trained model: give OUT/model of "
+                f"`limner train {self.room}`"
+            )
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps is {self.steps}: give a whole number from 1")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0, such as 0.0003")
+
     def trained(self) -> Path:
         """Train by the room's recipe, which is a module with `run` and a function for each size."""
         from limner.pipelines.devices import device_named
 
         recipe = import_module(f"limner.recipes.{self.room}")
-        given = {"share": self.share, "clip": self.clip, "dvae": self.dvae}
+        given = {"share": self.share, "init_from": self.init_from, "clip": self.clip, "dvae": self.dvae}
         asked = getattr(recipe, self.size)()
+        own = {"steps": self.steps, "learning_rate": self.learning_rate}
+        if changed := {name: value for name, value in own.items() if value is not None}:
+            asked = replace(asked, train=replace(asked.train, **changed))
         return recipe.run(
             compiled(asked) if self.compile else asked,
             folders=self.data,

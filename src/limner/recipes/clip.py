@@ -16,6 +16,7 @@ from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig, contrastive_
 from limner.clip.model import vit_h_16
 from limner.clip.objective import CaptionedPictures
 from limner.data.loader import Gallery, open_gallery
+from limner.recipes.begin import begun
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig, train
 
@@ -133,13 +134,14 @@ def run(
     out: Path,
     resume: bool,
     device: str | None,
+    init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
     gallery = open_gallery(folders, size=recipe.model.vision.resolution, share=share)
     torch.manual_seed(recipe.train.seed)
     model = Clip(recipe.model)
     train(
-        model,
+        begun(model, recipe.model, init_from),
         contrastive_objective(recipe.chunk, recall_weight=recipe.recall_weight),
         captioned_batches(gallery, recipe.model.text, seed=recipe.train.seed),
         name="clip",

@@ -41,6 +41,7 @@ from limner.draws import Draws, mix
 from limner.dvae import DVae, DVaeConfig
 from limner.errors import LimnerError
 from limner.evaluation.likelihood import unigram
+from limner.recipes.begin import begun
 from limner.recipes.codes import coded, finished
 from limner.recipes.pictures import grid
 from limner.text import CaptionTokenizer
@@ -186,6 +187,7 @@ def run(
     resume: bool,
     device: str | None,
     dvae: Path,
+    init_from: Path | None = None,
 ) -> Path:
     """Train on the tokens of the dVAE in folder `dvae`; return `out/line`, which holds both as they ship.
 
@@ -205,11 +207,14 @@ def run(
 
     gallery = open_gallery(folders, size=painter.config.resolution, share=share)
     codes = coded(encode, gallery, weights=checkpoint.digest(dvae), out=out)
+    if init_from is not None:
+        # The weights know these words; others would be other ids.
+        CaptionTokenizer.load(init_from / VOCABULARY).save(out / VOCABULARY)
     tokenizer = vocabulary(gallery, model.text_vocabulary, seed=seed, kept=out / VOCABULARY)
     batches = TokenBatches(gallery, codes, tokenizer, model.caption, recipe.bpe_dropout, seed)
     torch.manual_seed(seed)
     train(
-        Dalle1(model),
+        begun(Dalle1(model), model, init_from),
         token_objective(
             drop_caption=recipe.drop_caption, baseline=unigram_loss(batches(-2, range(COUNTED)), model)
         ),

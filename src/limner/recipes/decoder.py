@@ -28,6 +28,7 @@ from limner.diffusion.process import denoiser
 from limner.diffusion.samplers import dpm_solver_pp_2m, last
 from limner.draws import Draws
 from limner.layers.unet import UNetConfig
+from limner.recipes.begin import begun
 from limner.recipes.embeddings import embedded, load_clip
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
@@ -203,6 +204,7 @@ def run(
     resume: bool,
     device: str | None,
     clip: Path,
+    init_from: Path | None = None,
 ) -> Path:
     """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model.
 
@@ -230,7 +232,7 @@ def run(
     empty = tokenizer([""], context)[0]
     torch.manual_seed(recipe.train.seed)
     train(
-        Decoder(model),
+        begun(Decoder(model), model, init_from),
         decoder_objective(
             read,
             empty=empty,

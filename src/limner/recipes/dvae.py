@@ -35,6 +35,7 @@ from limner.data.loader import Gallery, open_gallery
 from limner.draws import mix
 from limner.dvae import DVae, DVaeConfig, PicturesAtStep, Ramp, begin_with, dvae_objective, schedule
 from limner.dvae import model as networks
+from limner.recipes.begin import begun
 from limner.recipes.pictures import grid
 from limner.training import Sampler, TrainConfig, train
 
@@ -214,6 +215,7 @@ def run(
     out: Path,
     resume: bool,
     device: str | None,
+    init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
     side = recipe.model.resolution
@@ -221,11 +223,11 @@ def run(
     batches = PictureBatches(gallery, side if recipe.crop else None, recipe.train.seed)
     torch.manual_seed(recipe.train.seed)
     model = DVae(recipe.model)
-    if recipe.begin is not None:
+    if recipe.begin is not None and init_from is None:
         seen = batches(-2, range(BEGIN)).pictures
         begin_with(model, seen, sharpness=recipe.begin, seed=recipe.train.seed)
     train(
-        model,
+        begun(model, recipe.model, init_from),
         dvae_objective(
             kl_weight=recipe.kl_weight,
             temperature=recipe.temperature,

@@ -21,6 +21,7 @@ from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_ob
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.spec import DiffusionSpec
 from limner.data.loader import Gallery, open_gallery
+from limner.recipes.begin import begun
 from limner.recipes.embeddings import embedded, load_clip
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig, train
@@ -153,6 +154,7 @@ def run(
     resume: bool,
     device: str | None,
     clip: Path,
+    init_from: Path | None = None,
 ) -> Path:
     """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model.
 
@@ -172,7 +174,7 @@ def run(
     embeddings = embedded(reader, gallery, weights=checkpoint.digest(clip), out=out)
     torch.manual_seed(recipe.train.seed)
     train(
-        Prior(model),
+        begun(Prior(model), model, init_from),
         prior_objective(
             clip_reader(reader), empty=tokenizer([""], context)[0], drop_caption=recipe.drop_caption
         ),

@@ -23,6 +23,7 @@ from limner.diffusion.process import denoiser
 from limner.diffusion.samplers import dpm_solver_pp_2m, last
 from limner.draws import Draws, mix
 from limner.layers.unet import UNetConfig
+from limner.recipes.begin import begun
 from limner.recipes.pictures import grid
 from limner.training import Sampler, TrainConfig, train
 
@@ -161,12 +162,13 @@ def run(
     out: Path,
     resume: bool,
     device: str | None,
+    init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
     gallery = open_gallery(folders, size=recipe.model.high, share=share)
     torch.manual_seed(recipe.train.seed)
     train(
-        Upsampler(recipe.model),
+        begun(Upsampler(recipe.model), recipe.model, init_from),
         upsampler_objective(blur=recipe.blur, max_weight=recipe.max_weight),
         CropBatches(gallery, round(recipe.crop * recipe.model.high), recipe.train.seed),
         name="upsampler",

@@ -18,6 +18,7 @@ from torch import nn
 
 from limner.data.loader import Gallery, open_gallery
 from limner.draws import Draws
+from limner.recipes.begin import begun
 from limner.recipes.pictures import grid
 from limner.training import Sampler, TrainConfig, train
 from limner.vae import Pictures, Vae, VaeConfig, vae_objective
@@ -118,13 +119,14 @@ def run(
     out: Path,
     resume: bool,
     device: str | None,
+    init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
     gallery = open_gallery(folders, size=recipe.model.resolution, share=share)
     batches = PictureBatches(gallery, recipe.train.seed)
     torch.manual_seed(recipe.train.seed)
     train(
-        Vae(recipe.model),
+        begun(Vae(recipe.model), recipe.model, init_from),
         vae_objective(beta=recipe.beta),
         batches,
         name="vae",
