@@ -2,14 +2,17 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from limner.data import scenes
+from limner.data.emoji import fetch
 from limner.data.folder import read
 from limner.data.sample import sample_dir
+from limner.data.words import named
 from limner.errors import LimnerError
 
 
@@ -59,6 +62,69 @@ def test_a_run_that_is_stopped_leaves_no_old_captions_and_no_half_picture(tmp_pa
     monkeypatch.undo()
     assert not (tmp_path / "captions.jsonl").exists()
     assert (tmp_path / "train" / "000" / "000001.png").read_bytes() == before
+
+
+def test_nothing_that_is_held_out_is_shown_in_training() -> None:
+    # Few things, so that what is held out would come up often.
+    pool = scenes.sprites(read(sample_dir()).records)
+    names = sorted({sprite.name for sprite in pool})[:8]
+    few = [sprite for sprite in pool if sprite.name in names]
+
+    def captions(number: int, *, test: bool) -> set[str]:
+        drawn = [scenes.compose(few, seed=0, number=n, size=8, test=test)[1] for n in range(number)]
+        # "A cat and a dog" is said of every relation, and is no combination.
+        plain = {caption for scene in drawn if scene.relation for caption in scene.captions[3:]}
+        return {caption for scene in drawn for caption in scene.captions} - plain
+
+    train, test = captions(400, test=False), captions(60, test=True)
+    assert len(test) > 30
+    assert not train & test
+
+
+def test_what_is_held_out_is_so_from_both_sides() -> None:
+    turned = 0
+    for relation, back in scenes.BACK.items():
+        for one, other in combinations(("cat", "dog", "apple", "book", "rocket", "tree", "hat", "cup"), 2):
+            key = scenes._one_way_round(one, other, relation)
+            assert key == scenes._one_way_round(other, one, back)
+            assert key != scenes._one_way_round(one, other, back)
+            turned += scenes.held_out("pair", *key)
+    assert turned > 0
+
+
+def test_a_scene_is_a_function_of_seed_and_number_and_shows_what_its_captions_say() -> None:
+    pool = scenes.sprites(read(sample_dir()).records)
+    for number in range(60):
+        picture, scene = scenes.compose(pool, seed=3, number=number, size=32)
+        again, same = scenes.compose(pool, seed=3, number=number, size=32)
+        assert (picture.tobytes(), scene) == (again.tobytes(), same)
+        first = scene.items[0]
+        if scene.relation:
+            _, second = scene.items
+            apart = {
+                "to the left of": second.left - first.left,
+                "to the right of": first.left - second.left,
+                "above": second.top - first.top,
+                "below": first.top - second.top,
+            }[scene.relation]
+            assert apart > 0.4
+            assert scene.captions[0] == f"{named(first.name)} {scene.relation} {named(second.name)}"
+        elif len(scene.items) > 1 and len({item.name for item in scene.items}) == 1:
+            assert scene.captions[0].startswith(scenes.COUNTS[len(scene.items)] + " ")
+        for item in scene.items:
+            assert 0 <= item.left <= 1 - item.side + 0.06
+            assert 0 <= item.top <= 1 - item.side + 0.06
+
+
+def test_captions_of_ones_own_are_not_lost(tmp_path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "mine.png")
+    table = tmp_path / "captions.jsonl"
+    table.write_text('{"file": "mine.png", "captions": ["mine"]}\n')
+    with pytest.raises(LimnerError, match="was not made by this command, and would be lost"):
+        scenes.write(sample_dir(), tmp_path, count=1, size=16)
+    with pytest.raises(LimnerError, match="was not made by this command, and would be lost"):
+        fetch(tmp_path)
+    assert table.read_text().startswith('{"file": "mine.png"')
 
 
 def test_the_sprites_own_folder_is_refused(tmp_path) -> None:

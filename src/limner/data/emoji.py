@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,6 +27,9 @@ from limner.data.sources import CLDR, EMOJIBASE, GENERATOR_SETS, JUDGE_SETS, PIC
 from limner.errors import LimnerError
 
 __all__ = ["GENERATOR_SETS", "JUDGE_SETS", "fetch"]
+
+# What is called so was painted here.
+PAINTED = re.compile(rf"({'|'.join(PICTURES)})/[0-9a-z-]+\.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +63,15 @@ def fetch(
 
     Packages come by name through the `npm` client into `cache` and are checked by SHA-512. A run that was
     stopped is taken up where it stood: whole pictures are kept, `captions.jsonl` is written last.
-    Raises `ValueError` for an unknown set or a size under 16, `LimnerError` when a package cannot be had.
+    Raises `ValueError` for an unknown set or a size under 16, `LimnerError` when a package cannot be had and
+    where `out` has captions of other pictures, which would be lost.
     """
     unknown = [name for name in sets if name not in PICTURES]
     if unknown or not sets:
         raise ValueError(f"sets must name some of {', '.join(PICTURES)}; got {', '.join(sets) or 'none'}")
     if not 16 <= size <= 2048:
         raise ValueError(f"size must be from 16 to 2048 pixels, got {size}")
+    only_made_here(out, PAINTED)
     if find_spec("resvg_py") is None:
         raise LimnerError("painting emoji needs the package resvg-py: pip install 'limner[data]'")
     named = list(dict.fromkeys(sets))
@@ -251,6 +257,23 @@ def attribution(sets: Sequence[str], counts: dict[str, int]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def only_made_here(out: Path, files: re.Pattern[str]) -> None:
+    """Raise LimnerError where the folder `out` has captions of files that are not called like `files`.
+
+    A list that names other files is somebody's own, and what is written here would take its place.
+    """
+    table = out / "captions.jsonl"
+    if not table.exists():
+        return
+    try:
+        rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ours = all(files.fullmatch(row["file"]) for row in rows)
+    except (OSError, ValueError, LookupError, TypeError):
+        ours = False
+    if not ours:
+        raise LimnerError(f"{table} was not made by this command, and would be lost: give another folder")
 
 
 def replace_text(path: Path, text: str) -> None:

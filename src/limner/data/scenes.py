@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limner.data.colours import dominant_colours, oklab, srgb
-from limner.data.emoji import replace_text
+from limner.data.emoji import only_made_here, replace_text
 from limner.data.folder import Record, read
 from limner.data.splits import fraction
 from limner.data.words import named
@@ -33,6 +33,12 @@ Relation = Literal["to the left of", "to the right of", "above", "below"]
 # What `_make` writes, and what it leaves when it is killed on the way.
 MADE = re.compile(r"(train|test)/\d{3,}/(\d{6,}\.png|\.\d{6,}\.png\.part)")
 RELATIONS: tuple[Relation, ...] = ("to the left of", "to the right of", "above", "below")
+BACK: dict[Relation, Relation] = {
+    "to the left of": "to the right of",
+    "to the right of": "to the left of",
+    "above": "below",
+    "below": "above",
+}
 COUNTS = {2: "two", 3: "three", 4: "four"}
 HELD_OUT = 0.08
 GROUPS = ("animals-nature", "food-drink", "travel-places", "objects", "activities")
@@ -172,7 +178,9 @@ def _one(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
     item = Item(bare if colour else sprite.name, sprite.style, colour, *_place(choose, side), side)
     noun = _noun(item)
     captions = (noun, f"{noun}, {sprite.style} style", f"a picture of {noun}")
-    return Scene((item,), None, captions, held_out("colour", bare, colour or "")), [sprite.file]
+    # A yellow book says the same whether it was painted or is called so.
+    said = colour or next((word for word in sprite.name.split() if word in PAINTS), "")
+    return Scene((item,), None, captions, held_out("colour", bare, said)), [sprite.file]
 
 
 def _count(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
@@ -219,16 +227,19 @@ def _pair(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
         for sprite, along in ((first, here), (second, there))
     )
     one, other = named(first.name), named(second.name)
-    opposite = {"to the left of": "to the right of", "above": "below"}
-    back = {**opposite, **{v: k for k, v in opposite.items()}}[relation]
     captions = (
         f"{one} {relation} {other}",
         f"{one} {relation} {other}",
-        f"{other} {back} {one}",
+        f"{other} {BACK[relation]} {one}",
         f"{one} and {other}",
     )
-    secret = held_out("pair", *sorted((first.name, second.name)), relation)
+    secret = held_out("pair", *_one_way_round(first.name, second.name, relation))
     return Scene(items, relation, captions, secret), [first.file, second.file]
+
+
+def _one_way_round(first: str, second: str, relation: Relation) -> tuple[str, str, str]:
+    """The same words for "a cat left of a dog" and "a dog right of a cat", which are one picture."""
+    return (first, second, relation) if first < second else (second, first, BACK[relation])
 
 
 def _several(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
@@ -323,10 +334,12 @@ def write(
 
     `captions.jsonl` is removed first and written last: a folder without it is an unfinished one, and running
     again draws it whole. Scenes of an earlier list that this one does not name are removed; nothing else is.
-    Raises `LimnerError` when `out` is the folder of the sprites, whose captions would be lost.
+    Raises `LimnerError` when `out` is the folder of the sprites, or has captions of anything but scenes: they
+    would be lost.
     """
     if out.resolve() == folder.resolve():
         raise LimnerError(f"{out} holds the sprites: give another folder for the scenes")
+    only_made_here(out, MADE)
     pool = tuple(sprites(read(folder).records))
     (out / "captions.jsonl").unlink(missing_ok=True)
     wanted = {_file(n, test) for test, number in ((False, count), (True, tests)) for n in range(number)}

@@ -129,6 +129,7 @@ def small() -> Dalle1Recipe:
         seed=12,
         save_every=200,
         sample_every=1000,
+        rule="muon",
     )
     return Dalle1Recipe(model=model, train=training, drop_caption=0.1, bpe_dropout=0.1)
 
