@@ -75,6 +75,7 @@ def clip_model() -> Any:
             text=TextConfig(context=9, vocabulary=30, width=16, layers=2, heads=2),
             embedding=8,
             activation="quick_gelu",
+            thumbnail=2,
         )
     )
 
@@ -127,8 +128,12 @@ def of_clip(out: Path, chunk: int | None = None) -> list[dict[str, float]]:
     from limner.clip.objective import CaptionedPictures
 
     def batches(step: int, rows: range) -> CaptionedPictures:
-        pictures = torch.stack([torch.rand(3, 8, 8, generator=s) for s in streams(step, rows)])
-        return CaptionedPictures(pictures, captions(step, rows))
+        # The second half is brighter, or what is taken over half a batch would pass for the whole's.
+        pictures = [
+            row / 8 * torch.rand(3, 8, 8, generator=s)
+            for row, s in zip(rows, streams(step, rows), strict=True)
+        ]
+        return CaptionedPictures(torch.stack(pictures), captions(step, rows))
 
     return trained(clip_model(), contrastive_objective(chunk), batches, out)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.clip.model import MAX_SCALE, Clip, Pair
-from limner.distributed import gathered, rank
+from limner.distributed import averaged, gathered, rank
 from limner.draws import Draws
 from limner.objective import Loss, Objective, unwrapped
 
@@ -54,9 +54,13 @@ def numbers(local: Float[Tensor, "b d"]) -> Int[Tensor, "b"]:
 
 
 def forgotten(thumbnails: Float[Tensor, "b 3 s s"], pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
-    """Share of the pictures' variance, at the thumbnails' size, that they miss; 1 for their mean."""
+    """Share of the pictures' variance, at the thumbnails' size, that they miss; 1 for their mean.
+
+    The variance is that of the pictures of all processes, so that their average is what one would find.
+    """
     small = F.adaptive_avg_pool2d(pictures.float(), thumbnails.shape[-1])
-    variance = (small - small.mean(dim=0)).square().mean()
+    mean = averaged(small.mean(dim=0))
+    variance = averaged((small - mean).square().mean())
     return (thumbnails.float() - small).square().mean() / variance.clamp(min=1e-6)
 
 

@@ -109,7 +109,7 @@ def prior_objective(
         cosine = torch.cosine_similarity(predicted.detach(), z).mean()
         mean = rearrange(averaged(z.mean(dim=0)), "d -> 1 d")
         report = {"cosine": cosine, "cosine_of_mean": torch.cosine_similarity(mean, z).mean()}
-        return Loss(total=loss, report=report, baseline=float(z.var(dim=0, correction=0).mean()))
+        return Loss(total=loss, report=report, baseline=float(averaged((z - mean).square().mean())))
 
     return objective
 
@@ -213,6 +213,6 @@ def diffusion_loss(
             spec.levels(), n.index, x0=x0, x_t=n.x_t, x0_hat=x0_hat, fraction=fraction.float()
         )
         total = total + bound.mean()
-    centred = wanted - wanted.mean(dim=0, keepdim=True)
-    constant = (weight * simple_loss(centred, torch.zeros_like(centred))).mean()
+    centred = wanted - averaged(wanted.mean(dim=0))
+    constant = averaged((weight * simple_loss(centred, torch.zeros_like(centred))).mean())
     return Loss(total=total, report={"error": error.mean().detach()}, baseline=float(constant))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limner.distributed import averaged
 from limner.draws import Draws
 from limner.objective import Loss, Objective, unwrapped
 from limner.vae.model import Vae, kl_to_normal
@@ -61,8 +62,8 @@ def vae_objective(*, beta: float) -> Objective[Pictures]:
             "bits": bits_per_dimension(misfit + rate, dimensions=dimensions, sigma=config.sigma).mean(),
             "in_use": (kl.mean(dim=0) > IN_USE).float().sum(),
         }
-        mean = pictures.mean(dim=0, keepdim=True).expand_as(pictures)
-        alone = squared_error(mean, pictures) / (2 * config.sigma**2)
+        mean = averaged(pictures.mean(dim=0)).expand_as(pictures)
+        alone = averaged(squared_error(mean, pictures) / (2 * config.sigma**2))
         return Loss(
             total=(misfit + beta * rate).mean(),
             report={name: value.detach() for name, value in report.items()},

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from limner.distributed import averaged
 from limner.draws import Draws
 from limner.objective import Loss, Objective
 from limner.quantize import said
@@ -48,7 +49,8 @@ def reconstruction_objective() -> Objective[Pictures]:
             report[f"{name} perplexity"] = level.usage.perplexity
             report[f"{name} used"] = level.usage.share
             warnings.append(said(level.usage, name if len(out.levels) == 1 else f"{name} codes"))
-        variance = batch.pictures.var(dim=0, correction=0).mean()
+        mean = averaged(batch.pictures.mean(dim=0))
+        variance = averaged((batch.pictures - mean).square().mean())
         warning = "; ".join(w for w in warnings if w is not None) or None
         return Loss(total=total, report=report, baseline=float(variance), warning=warning)
 
