@@ -48,6 +48,14 @@ class Draws:
         """Uniform numbers in [0, 1), (B, *shape), float32."""
         return self._rows(lambda stream: torch.rand(shape, generator=stream))
 
+    def gumbel(self, *shape: int) -> Float[Tensor, "b *shape"]:
+        """Standard Gumbel numbers -ln(-ln u), (B, *shape), float32.
+
+        The largest of logits with these added is a draw from their softmax (Gumbel 1954).
+        """
+        tiny = torch.finfo(torch.float32).tiny
+        return -torch.log(-torch.log(self.uniform(*shape).clamp(min=tiny)))
+
     def integers(self, high: int, *shape: int) -> Int[Tensor, "b *shape"]:
         """Uniform integers in [0, high), (B, *shape), int64."""
         return self._rows(lambda stream: torch.randint(high, shape, generator=stream))

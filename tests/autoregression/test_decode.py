@@ -110,11 +110,12 @@ def test_decoding_is_choosing_from_the_recomputed_logits(given_):
         dim=1,
     )
     assert found.shape == (3, LENGTH - given_)
-    uniform, slow, ids = Draws([4, 5, 6]).uniform(LENGTH), Recomputing(model, condition), prefix
+    draws, slow, ids = Draws([4, 5, 6]), Recomputing(model, condition), prefix
+    noise = [draws.gumbel(VOCABULARY) for _ in range(LENGTH)]
     with torch.no_grad():
         for column in range(given_, LENGTH):
             logits = slow.read(ids if column == given_ else ids[:, -1:])
-            chosen = choose(logits, uniform[:, column], sampling)
+            chosen = choose(logits, noise[column], sampling)
             ids = torch.cat([ids, chosen[:, None]], dim=1)
     assert torch.equal(found, ids[:, given_:])
 
@@ -137,7 +138,7 @@ def test_a_rows_tokens_are_its_own():
     together = decoded([7, 8, 9, 7], condition)
     for i, seed in enumerate([7, 8, 9, 7]):
         assert torch.equal(decoded([seed], condition[i : i + 1])[0], together[i])
-    assert len({tuple(row) for row in together.tolist()}) == 4
+    assert len({tuple(row) for row in together[:3].tolist()}) == 3
     assert torch.equal(decoded([7, 7], condition[:1].expand(2, -1))[0], together[0])
 
 

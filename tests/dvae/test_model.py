@@ -13,7 +13,6 @@ from limner import checkpoint
 from limner.draws import Draws
 from limner.dvae import DVae, DVaeConfig, drawn_in, drawn_out
 from limner.dvae.model import Bottleneck, Decoder, Encoder, convolution, paper
-from limner.quantize import gumbel_noise
 from limner.recipes import dvae as recipes
 
 CONFIG = DVaeConfig(
@@ -143,7 +142,7 @@ def test_logits_begin_near_a_fair_die():
 
 def test_forward_is_the_relaxation():
     model, x = dvae(), pictures(3)
-    noise = gumbel_noise(Draws([1, 2, 3]), 4, 4, 20)
+    noise = Draws([1, 2, 3]).gumbel(4, 4, 20)
     out = model(x, noise, 0.7)
     logits = model.logits(x)
     torch.testing.assert_close(out.logits, logits)
@@ -181,7 +180,7 @@ def test_looking_words_up_equals_multiplying_by_one_hot():
 def test_cold_words_equal_tokens():
     """As the temperature falls, what training decodes becomes what use decodes: argmax(logits + noise)."""
     model, x = dvae(), pictures(2)
-    noise = gumbel_noise(Draws([1, 2]), 4, 4, 20)
+    noise = Draws([1, 2]).gumbel(4, 4, 20)
     tokens = (model.logits(x) + noise).argmax(dim=-1)
     with torch.no_grad():
         cold = model(x, noise, 1e-4).location
@@ -218,7 +217,7 @@ def test_the_token_layers_stay_in_full_precision():
         layer = model.get_submodule(name)
         layer.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out.dtype}))
     with torch.autocast("cpu", torch.bfloat16):
-        out = model(x, gumbel_noise(Draws([1, 2]), 4, 4, 20), 0.5)
+        out = model(x, Draws([1, 2]).gumbel(4, 4, 20), 0.5)
     assert seen == {
         "encoder.stem": torch.bfloat16,
         "encoder.out": torch.float32,
@@ -229,7 +228,7 @@ def test_the_token_layers_stay_in_full_precision():
 
 def test_gradients_reach_every_parameter():
     model = dvae().train()
-    out = model(pictures(2), gumbel_noise(Draws([1, 2]), 4, 4, 20), 0.5)
+    out = model(pictures(2), Draws([1, 2]).gumbel(4, 4, 20), 0.5)
     (out.location.square().mean() + out.log_scale.square().mean()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

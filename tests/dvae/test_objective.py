@@ -13,7 +13,7 @@ from limner.draws import Draws
 from limner.dvae import DVae, DVaeConfig, PicturesAtStep, Ramp, Relaxed, drawn_in, dvae_objective
 from limner.dvae.likelihood import constant_nll, floored, logit_laplace_nll
 from limner.dvae.objective import idleness
-from limner.quantize import gumbel_noise, kl_from_uniform
+from limner.quantize import kl_from_uniform
 from limner.training.loop import moved
 
 CONFIG = DVaeConfig(
@@ -110,7 +110,7 @@ def test_noise_and_temperature_come_from_draws_and_step(case):
         ((pictures, noise, asked),) = model.asked
         assert pictures is case.x
         assert asked == pytest.approx(temperature)
-        assert torch.equal(noise, gumbel_noise(Draws(range(4)), 4, 4, 10))
+        assert torch.equal(noise, Draws(range(4)).gumbel(4, 4, 10))
 
 
 def test_a_step_survives_the_way_to_the_device():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.draws import Draws
-from limner.quantize import Codebook, CodebookConfig, MovingAverage, gumbel_noise
+from limner.quantize import Codebook, CodebookConfig, MovingAverage
 from limner.quantize.product import ProductConfig, ProductQuantizer, diversity_loss
 
 CODES, WIDTH, ROWS, LENGTH = 24, 6, 3, 50
@@ -113,7 +113,7 @@ def test_wav2vec_training_with_the_same_noise(pair, monkeypatch):
     """Values, gradients, and the diversity loss computed from their perplexity."""
     mine, other = pair
     seeds = [4, 5, 6]
-    noise = gumbel_noise(Draws(seeds), LENGTH, 3, 7).reshape(-1, 7)
+    noise = Draws(seeds).gumbel(LENGTH, 3, 7).reshape(-1, 7)
 
     def same_noise(logits: Tensor, tau: float, hard: bool) -> Tensor:
         soft = ((logits + noise) / tau).softmax(-1)

@@ -13,7 +13,6 @@ from limner.quantize import (
     GumbelCodebook,
     cosine_annealed,
     exponentially_annealed,
-    gumbel_noise,
     gumbel_softmax,
     kl_from_uniform,
 )
@@ -29,20 +28,20 @@ class Zeros(Draws):
 
 
 def test_noise_is_gumbel():
-    noise = gumbel_noise(Draws(list(range(8))), 5000)
+    noise = Draws(list(range(8))).gumbel(5000)
     assert float(noise.mean()) == pytest.approx(EULER, abs=0.02)
     assert float(noise.var()) == pytest.approx(math.pi**2 / 6, rel=0.03)
-    assert gumbel_noise(Zeros([0]), 3).isfinite().all()
+    assert Zeros([0]).gumbel(3).isfinite().all()
 
 
 def test_noise_belongs_to_the_row():
-    assert torch.equal(gumbel_noise(Draws([5, 6]), 4)[1:], gumbel_noise(Draws([6]), 4))
+    assert torch.equal(Draws([5, 6]).gumbel(4)[1:], Draws([6]).gumbel(4))
 
 
 def test_the_largest_is_drawn_with_softmax_probability():
     """The Gumbel-max trick, at any temperature."""
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
-    noise = gumbel_noise(Draws([0]), 40_000, 4)[0]
+    noise = Draws([0]).gumbel(40_000, 4)[0]
     for temperature in (0.1, 1.0, 5.0):
         drawn = gumbel_softmax(logits.expand_as(noise), noise, temperature=temperature, hard=True)
         assert torch.allclose(drawn.mean(0), logits.softmax(0), atol=0.01)
@@ -51,7 +50,7 @@ def test_the_largest_is_drawn_with_softmax_probability():
 @given(seed=st.integers(0, 10**6), temperature=st.floats(0.05, 10))
 def test_soft_points_lie_on_the_simplex_and_hard_ones_at_its_corners(seed, temperature):
     logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(seed))
-    noise = gumbel_noise(Draws([seed]), 6, 5)[0]
+    noise = Draws([seed]).gumbel(6, 5)[0]
     soft = gumbel_softmax(logits, noise, temperature=temperature, hard=False)
     hard = gumbel_softmax(logits, noise, temperature=temperature, hard=True)
     assert torch.allclose(soft.sum(-1), torch.ones(6))
@@ -60,7 +59,7 @@ def test_soft_points_lie_on_the_simplex_and_hard_ones_at_its_corners(seed, tempe
 
 def test_straight_through_has_the_soft_gradient():
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    noise, weight = gumbel_noise(Draws([0]), 3, 4)[0], torch.arange(12.0).reshape(3, 4)
+    noise, weight = Draws([0]).gumbel(3, 4)[0], torch.arange(12.0).reshape(3, 4)
     gradients = [
         torch.autograd.grad(
             (gumbel_softmax(logits, noise, temperature=0.7, hard=hard) * weight).sum(), logits
@@ -115,7 +114,7 @@ def test_a_codebook_mixes_in_training_and_chooses_otherwise():
     torch.manual_seed(0)
     book = GumbelCodebook(codes=6, width=3)
     logits = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1))
-    noise = gumbel_noise(Draws([7, 8]), 4, 6)
+    noise = Draws([7, 8]).gumbel(4, 6)
     soft = book(logits, temperature=0.5, draws=Draws([7, 8]))
     assert torch.allclose(soft.vectors, ((logits + noise) / 0.5).softmax(-1) @ book.codes)
     hard = book(logits, temperature=0.5, draws=Draws([7, 8]), hard=True)

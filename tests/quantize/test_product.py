@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from limner.draws import Draws
-from limner.quantize.gumbel import gumbel_noise
 from limner.quantize.product import (
     ProductConfig,
     ProductQuantizer,
@@ -63,7 +62,7 @@ def test_evaluation_takes_the_likeliest_without_noise():
 
 def test_training_draws_whole_entries():
     quantizer, z = made(), inputs()
-    noise = gumbel_noise(Draws([1, 2, 3]), 4, 2, 5)
+    noise = Draws([1, 2, 3]).gumbel(4, 2, 5)
     out = quantizer(z, temperature=2.0, draws=Draws([1, 2, 3]))
     logits = quantizer.logits(z).reshape(3, 4, 2, 5)
     assert torch.equal(out.ids, (logits + noise).argmax(-1))

@@ -159,7 +159,7 @@ def test_a_rule_is_learnt_and_kept_when_drawing():
     prior, objective = CodePrior(config), prior_objective(drop_condition=0.3)
     optimizer = torch.optim.Adam(prior.parameters(), lr=5e-3)
     places = torch.arange(9).reshape(3, 3)
-    for step in range(120):
+    for step in range(300):
         first = torch.arange(8) % 2 * 4
         given = CodesAndCondition((first[:, None, None] + places) % 8, torch.eye(2)[first // 4], None)
         loss = objective(prior, given, Draws.for_step(0, step, range(8)))

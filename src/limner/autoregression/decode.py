@@ -52,27 +52,30 @@ def decode(
 ) -> Iterator[Int[Tensor, "b"]]:
     """Continue `prefix` (p may be 0) to `length` tokens, yielding each new column as soon as it is chosen.
 
-    Prefix and condition are read in one pass. Column i takes the i-th number of each row's stream whatever
-    the prefix is, so a row's tokens depend on its own seed, prefix and condition alone, up to what the
-    rounding of larger batches does to its logits.
+    Prefix and condition are read in one pass. Column i takes the i-th numbers of each row's stream, one for
+    every token there is, whatever the prefix is. So a row's tokens depend on its own seed, prefix and
+    condition, and on its neighbours only where two tokens are as likely as each other to the last bits.
     """
     given = prefix.shape[1]
     if not given < length:
         raise ValueError(f"prefix: {given} of {length} tokens are given, which leaves none to choose")
     if len(draws) != len(prefix):
         raise ValueError(f"draws: {len(draws)} streams for {len(prefix)} rows")
-    return _columns(reader, prefix, draws.uniform(length).to(prefix.device), sampling)
+    return _columns(reader, prefix, length, draws, sampling)
 
 
 def _columns(
-    reader: Reader, prefix: Int[Tensor, "b p"], uniform: Float[Tensor, "b length"], sampling: Sampling
+    reader: Reader, prefix: Int[Tensor, "b p"], length: int, draws: Draws, sampling: Sampling
 ) -> Iterator[Int[Tensor, "b"]]:
-    given, length = prefix.shape[1], uniform.shape[1]
+    given = prefix.shape[1]
     ids = prefix
     for column in range(given, length):
         # Entered anew for each column: between two of them the caller's own code runs.
         with torch.inference_mode():
             logits = reader.read(ids)
-            chosen = choose(logits, uniform[:, column], sampling)
+            if column == given:
+                for _ in range(given):
+                    draws.gumbel(logits.shape[-1])
+            chosen = choose(logits, draws.gumbel(logits.shape[-1]).to(logits.device), sampling)
             ids = chosen[:, None]
         yield chosen

@@ -7,9 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Below one by more than float32 rounds away, so that no draw falls beyond the last token.
-LARGEST_DRAW = 1 - 2**-22
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -57,21 +54,22 @@ def top_p(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]:
     return logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)
 
 
-def choose(logits: Float[Tensor, "b v"], uniform: Float[Tensor, "b"], sampling: Sampling) -> Int[Tensor, "b"]:
-    """One token for each row, by that row's own number in [0, 1): where it falls in the cumulative sum.
+def choose(
+    logits: Float[Tensor, "b v"], gumbel: Float[Tensor, "b v"], sampling: Sampling
+) -> Int[Tensor, "b"]:
+    """One token for each row: the largest of its logits, each with a Gumbel number of the row's own added.
 
-    A row's token depends on its logits and its number alone, not on how many rows there are.
+    That is a draw from their softmax. A row's token depends on its own logits and numbers alone, and hardly
+    on the last bits of its logits, which differ with the size of a batch: two candidates have to be as near
+    to each other as those bits are. (A number's place among cumulative sums has a border at every token.)
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits.float()
-    if sampling.temperature != 1:
-        logits = logits / sampling.temperature
+    # From the largest down, or a temperature near 0 would make infinities of them all.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None:
         logits = top_k(logits, sampling.top_k)
     if sampling.top_p is not None:
         logits = top_p(logits, sampling.top_p)
-    sums = logits.softmax(dim=-1).cumsum(dim=-1)
-    aim = uniform.clamp(max=LARGEST_DRAW)[:, None] * sums[:, -1:]
-    # The first sum above the aim: a token of probability zero adds nothing and is never it.
-    return torch.searchsorted(sums, aim, right=True)[:, 0]
+    return (logits + gumbel).argmax(dim=-1)

@@ -14,7 +14,7 @@ from limner.dvae.likelihood import constant_nll, drawn_in, floored, logit_laplac
 from limner.dvae.model import DVae
 from limner.dvae.schedule import Ramp
 from limner.objective import Loss, Objective, unwrapped
-from limner.quantize import gumbel_noise, kl_from_uniform, said
+from limner.quantize import kl_from_uniform, said
 from limner.quantize.result import everywhere, usage_of
 
 
@@ -53,7 +53,7 @@ def dvae_objective(
         config = unwrapped(model, DVae).config
         pictures = batch.pictures
         height, width = (side // config.factor for side in pictures.shape[-2:])
-        noise = gumbel_noise(draws, height, width, config.vocabulary)
+        noise = draws.gumbel(height, width, config.vocabulary)
         output = model(pictures, noise, temperature(batch.step))
         log_scale = output.log_scale if floor is None else floored(output.log_scale, floor)
         misfit = logit_laplace_nll(drawn_in(pictures), output.location, log_scale).mean()

@@ -14,7 +14,6 @@ from limner.quantize.gumbel import (
     GumbelCodebook,
     cosine_annealed,
     exponentially_annealed,
-    gumbel_noise,
     gumbel_softmax,
     kl_from_uniform,
 )
@@ -32,7 +31,6 @@ __all__ = [
     "Usage",
     "cosine_annealed",
     "exponentially_annealed",
-    "gumbel_noise",
     "gumbel_softmax",
     "kl_from_uniform",
     "said",

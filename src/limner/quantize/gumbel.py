@@ -14,12 +14,6 @@ from limner.draws import Draws
 from limner.quantize.result import Quantized, everywhere, usage_of
 
 
-def gumbel_noise(draws: Draws, *shape: int) -> Float[Tensor, "b *shape"]:
-    """Standard Gumbel numbers -ln(-ln u), (B, *shape)."""
-    tiny = torch.finfo(torch.float32).tiny
-    return -torch.log(-torch.log(draws.uniform(*shape).clamp(min=tiny)))
-
-
 def gumbel_softmax(
     logits: Float[Tensor, "*b k"], noise: Float[Tensor, "*b k"], *, temperature: float, hard: bool
 ) -> Float[Tensor, "*b k"]:
@@ -88,7 +82,7 @@ class GumbelCodebook(nn.Module):
         if self.training:
             if temperature is None or draws is None:
                 raise ValueError("temperature, draws: training needs both")
-            noise = gumbel_noise(draws, *logits.shape[1:]).to(logits.device)
+            noise = draws.gumbel(*logits.shape[1:]).to(logits.device)
             mixed = gumbel_softmax(exact, noise, temperature=temperature, hard=hard).to(logits.dtype)
             vectors, usage = mixed @ self.codes.to(mixed.dtype), everywhere(usage)
         else:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limner.distributed import gathered
 from limner.draws import Draws
-from limner.quantize.gumbel import gumbel_noise, gumbel_softmax
+from limner.quantize.gumbel import gumbel_softmax
 from limner.quantize.result import Quantized, Usage, everywhere
 
 
@@ -83,7 +83,7 @@ class ProductQuantizer(nn.Module):
         if self.training:
             if temperature is None or draws is None:
                 raise ValueError("temperature, draws: training needs both")
-            noise = gumbel_noise(draws, *logits.shape[1:]).to(logits.device)
+            noise = draws.gumbel(*logits.shape[1:]).to(logits.device)
             chosen = gumbel_softmax(logits, noise, temperature=temperature, hard=True)
             ids, usage = chosen.argmax(dim=-1), everywhere(usage)
         else:
