@@ -11,7 +11,7 @@ from PIL import Image
 import limner
 from limner.cli import main
 from limner.pipelines import TokenSettings, load, rank
-from limner.pipelines.pictures import open_picture
+from limner.pipelines.pictures import fingerprint, open_picture
 
 
 @pytest.fixture
@@ -207,6 +207,7 @@ def test_a_picture_is_finished_and_says_how(run, painter, weights):
     for path, image, score in zip(paths, ours.images(), ours.scores.tolist(), strict=True):
         assert open_picture(Path(path)).convert("RGB").tobytes() == image.tobytes()
         assert text_of(path)["keep"] == "0.25"
+        assert text_of(path)["completes"] == fingerprint(open_picture(Path("a.png")))
         assert json.loads(text_of(path)["settings"])["top_k"] == 50
         assert text_of(path)["score"] == f"{score:.4f}"
 

@@ -24,6 +24,8 @@ OPTIONS = {
     ],
     "rank": ["device", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
+    "interpolate": ["device", "out", "steps", "weights"],
+    "traverse": ["device", "dims", "out", "span", "steps", "weights"],
     "sample": ["count", "device", "model", "out", "seed", "temperature", "weights"],
     "train": [
         *("clip", "compile", "data", "device", "dvae", "init-from", "learning-rate", "out", "resume"),

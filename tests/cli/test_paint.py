@@ -91,6 +91,7 @@ def paint(line, tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.filterwarnings("ignore::limner.text.UnknownCharacterWarning")
 def test_a_picture_is_painted_its_path_printed_and_how_it_was_made_kept(paint, line, tmp_path):
     paths, errors = paint("A pear / 梨!", "--size", "64", "--seed", "7", "--guidance", "2")
     assert paths == ["paintings/a-pear-梨-seed7-1.png"]

@@ -135,6 +135,7 @@ def test_refusals_come_at_the_call_not_at_the_first_stage(painter):
             painter.paint(**arguments, stages=True)
 
 
+@pytest.mark.filterwarnings("ignore::limner.text.UnknownCharacterWarning")
 def test_what_a_file_says_of_a_picture_paints_it_again(painter):
     settings = TokenSettings(candidates=8, temperature=0.9, top_k=30, top_p=0.95, guidance=2.0)
     ranked = stages_of(painter, "a pear, 梨", count=2, seed=20, settings=settings)[-1]

@@ -146,6 +146,7 @@ def test_more_steps_than_the_weights_know_are_refused(painter):
         )
 
 
+@pytest.mark.filterwarnings("ignore::limner.text.UnknownCharacterWarning")
 def test_what_a_file_says_of_a_picture_paints_it_again(painter):
     commission = Commission("a pear, 梨 🍐", 11)
     metadata = painter.metadata(commission, size=64, settings=QUICK)

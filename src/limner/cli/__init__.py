@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
-from limner.cli import complete, data, evaluate, info, paint, rank, reconstruct, sample, train
+from limner.cli import complete, data, evaluate, info, latents, paint, rank, reconstruct, sample, train
 from limner.errors import LimnerError
 
 Command = (
@@ -23,6 +23,8 @@ Command = (
     | Annotated[complete.Complete, subcommand("complete", description=complete.HELP)]
     | Annotated[rank.Rank, subcommand("rank", description=rank.HELP)]
     | Annotated[reconstruct.Reconstruct, subcommand("reconstruct", description=reconstruct.HELP)]
+    | Annotated[latents.Interpolate, subcommand("interpolate", description=latents.INTERPOLATE_HELP)]
+    | Annotated[latents.Traverse, subcommand("traverse", description=latents.TRAVERSE_HELP)]
     | Annotated[sample.Sample, subcommand("sample", description=sample.HELP)]
     | Annotated[train.Train, subcommand("train", description=train.HELP)]
     | Annotated[data.Data, subcommand("data", description=data.HELP)]

@@ -70,7 +70,7 @@ class Complete:
         try_writing(where.folder)
 
         from limner.pipelines import load
-        from limner.pipelines.pictures import open_picture
+        from limner.pipelines.pictures import fingerprint, open_picture
 
         image = open_picture(self.image)
         with progress() as on_tick:
@@ -85,5 +85,6 @@ class Complete:
                 on_tick=on_tick,
             )
         for painting in ranked(painter, finished, settings=settings, count=self.count):
-            told = replace(painting, metadata=painting.metadata | {"keep": str(self.keep)})
+            source = {"keep": str(self.keep), "completes": fingerprint(image)}
+            told = replace(painting, metadata=painting.metadata | source)
             print(where.save(told.png(), told.name))

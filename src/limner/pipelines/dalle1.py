@@ -44,6 +44,7 @@ from limner.pipelines.settings import (
     commissions,
 )
 from limner.pipelines.stages import Developed, Partial, Ranked, Read, TokenStage, Written
+from limner.pipelines.words import read_with
 from limner.text import CaptionTokenizer, ClipTokenizer
 
 # The parts of a line's folder; where it has no CLIP, the one that ships ranks.
@@ -233,7 +234,8 @@ class Dalle1:
     def metadata(self, commission: Commission, *, settings: TokenSettings, score: float) -> dict[str, str]:
         """What a picture's file says about how it was painted, and how well CLIP thinks of it.
 
-        The seed is the candidate's own: alone, with these settings, it paints this picture again.
+        The seed is the candidate's own: alone, with these settings, it paints this picture again; what was
+        completed, again below the same top.
         """
         (size,) = self.sizes
         several = {} if settings.candidates is None else {"candidates": str(settings.candidates)}
@@ -284,6 +286,7 @@ class Dalle1:
     def read(self, wanted: Sequence[Commission]) -> Read:
         """Words → ids. A caption too long for the transformer is cut, with one `CutCaptionWarning`."""
         prompts = list(dict.fromkeys(commission.prompt for commission in wanted))
+        read_with(self.tokenizer, prompts)
         ids = self.tokenizer(prompts, self.transformer.config.caption).to(self.device)
         rows = [prompts.index(commission.prompt) for commission in wanted]
         return Read(commissions=tuple(wanted), ids=ids[rows])

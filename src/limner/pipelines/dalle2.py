@@ -31,6 +31,7 @@ from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import sample, sides
 from limner.pipelines.settings import Commission, PaintSettings, checked_size, commissions
 from limner.pipelines.stages import Drawn, Enlarged, Imagined, Stage, Understood, eight_bit
+from limner.pipelines.words import read_with
 from limner.text import ClipTokenizer
 
 PARTS = ("clip", "prior", "decoder", "upsampler")
@@ -181,6 +182,7 @@ class Dalle2:
         """Words → ids → what CLIP's text tower makes of them: its tokens, and z_t."""
         context = self.clip.config.text.context
         prompts = list(dict.fromkeys(commission.prompt for commission in wanted))
+        read_with(self.tokenizer, prompts)
         ids = torch.cat([self.tokenizer(prompts, context), self.tokenizer([""], context)]).to(self.device)
         read = clip_reader(self.clip)(ids)
         rows = torch.tensor([prompts.index(commission.prompt) for commission in wanted], device=self.device)

@@ -1,5 +1,6 @@
 """Other people's pictures: read from a file, and as the networks see them."""
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,12 @@ def open_picture(path: Path) -> Image.Image:
                 return upright(opened).convert("RGBA")
     except Exception as error:  # Pillow's readers raise whatever a malformed file makes them raise.
         raise LimnerError(f"cannot read {path} as a picture ({error}): give a PNG, JPEG or WebP") from error
+
+
+def fingerprint(image: Image.Image) -> str:
+    """Twelve hexadecimal digits for which picture this is: of its size and pixels, not of its file."""
+    told = f"{image.width}x{image.height}".encode() + image.convert("RGBA").tobytes()
+    return hashlib.sha256(told).hexdigest()[:12]
 
 
 def seen(images: Sequence[Image.Image], side: int) -> Float[Tensor, "b 3 h w"]:

@@ -13,6 +13,7 @@ from limner.pipelines.devices import device_named
 from limner.pipelines.loading import loaded
 from limner.pipelines.pictures import seen
 from limner.pipelines.settings import checked_prompt
+from limner.pipelines.words import read_with
 from limner.text import ClipTokenizer
 from limner.weights import shipped
 
@@ -32,7 +33,9 @@ def rank(
         raise ValueError("images is empty: give at least one picture")
     place = device_named(device)
     clip = loaded(clip_folder(weights), ClipConfig, Clip, place)
-    scores: list[float] = cosines(clip, ClipTokenizer(clip.config.text.vocabulary), text, images).tolist()
+    tokenizer = ClipTokenizer(clip.config.text.vocabulary)
+    read_with(tokenizer, [text])
+    scores: list[float] = cosines(clip, tokenizer, text, images).tolist()
     return scores
 
 

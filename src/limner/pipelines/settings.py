@@ -36,6 +36,9 @@ MOST_STEPS = 1000
 MOST_CANDIDATES = 16
 MOST_RANKED = 1024
 MOST_TOP_K = 2**31 - 1
+# A hundred times the difference between with and without words is no guidance any more.
+MOST_GUIDANCE = 100.0
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ class PaintSettings:
             _whole(name, getattr(self, name), 1, MOST_STEPS)
         _whole("prior_candidates", self.prior_candidates, 1, MOST_CANDIDATES)
         for name in ("prior_guidance", "guidance"):
-            _not_negative(name, getattr(self, name))
+            _not_negative(name, getattr(self, name), MOST_GUIDANCE)
 
     def described(self) -> dict[str, int | float | str]:
         """Every knob by name, for a picture's metadata."""
@@ -90,7 +93,7 @@ class TokenSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn from."""
-        _not_negative("guidance", self.guidance)
+        _not_negative("guidance", self.guidance, MOST_GUIDANCE)
         _not_negative("temperature", self.temperature)
         if self.top_k is not None:
             _whole("top_k", self.top_k, 1, MOST_TOP_K)
@@ -125,7 +128,7 @@ def commissions(prompts: str | Sequence[str], *, count: int, seed: int) -> tuple
     for prompt in named:
         checked_prompt(prompt)
     _whole("count", count, 1, MOST_PICTURES)
-    _whole("seed", seed, 0, 2**63 - 1)
+    _seeds(seed, count)
     return tuple(Commission(prompt, seed + number) for prompt in named for number in range(count))
 
 
@@ -143,6 +146,7 @@ def candidates_for(
         raise ValueError(
             f"candidates is {each}, fewer than the {count} pictures wanted: give at least {count}"
         )
+    _seeds(seed, each)
     return tuple(Commission(first.prompt, seed + number) for first in firsts for number in range(each))
 
 
@@ -188,9 +192,20 @@ def _number(given: object) -> bool:
     return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
 
 
-def _not_negative(name: str, given: float) -> None:
-    if not _number(given) or given < 0:
-        raise ValueError(f"{name} is {given!r}: give a finite number from 0")
+def _not_negative(name: str, given: float, most: float | None = None) -> None:
+    if not _number(given) or given < 0 or (most is not None and given > most):
+        allowed = "a finite number from 0" if most is None else f"a number from 0 to {most:g}"
+        raise ValueError(f"{name} is {given!r}: give {allowed}")
+
+
+def _seeds(seed: int, count: int) -> None:
+    """Picture k has the seed `seed` + k, and each of them has to be one."""
+    _whole("seed", seed, 0, LARGEST_SEED)
+    if seed + count - 1 > LARGEST_SEED:
+        raise ValueError(
+            f"seed is {seed}: {count} pictures would go beyond the largest, {LARGEST_SEED}; give at most "
+            f"{LARGEST_SEED - count + 1}"
+        )
 
 
 def _whole(name: str, given: object, low: int, high: int) -> None:

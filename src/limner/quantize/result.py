@@ -90,7 +90,7 @@ def said(usage: Usage, codes: str = "codes") -> str | None:
         where = codes if len(books) == 1 else f"{codes} of group {number}"
         found = f"{used} of {size} {where} served {choices:,} choices (perplexity {perplexity:.1f})"
         if used < COLLAPSED * expected or perplexity < NEARLY_ONE <= expected / 2:
-            return f"COLLAPSED: {found}: try a lower learning rate, or restart idle codes"
+            return f"COLLAPSED: {found}: try a lower learning rate, or codes that restart (MovingAverage)"
         if used < IDLE * expected:
-            return f"IDLE CODES: {found}: train on, or restart idle codes"
+            return f"IDLE CODES: {found}: train on, or let codes restart (MovingAverage)"
     return None

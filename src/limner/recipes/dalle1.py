@@ -3,8 +3,8 @@
 Paper: Ramesh et al. 2021, section 2.2 and appendix B. Stands on a trained dVAE, which reads every picture as
 tokens once; the words are a BPE learned from the captions. The small one writes 64×64 pixels as 16×16 tokens.
 
-    limner train dvae --size small --data data/emoji data/scenes --share 7 3 --out runs/small/dvae
-    limner train dalle1 --size small --data data/emoji data/scenes --share 7 3 \\
+    limner train dvae --size small --data data/emoji --out runs/small/dvae
+    limner train dalle1 --size small --data data/emoji data/scenes --share 8 2 \\
         --dvae runs/small/dvae/model --out runs/small/dalle1
     limner paint "a red apple" --model dalle1 --weights runs/small/dalle1/line
 """

@@ -6,7 +6,7 @@ small have some hundreds and thousands of steps on a CPU, and leave the paper wh
 - A first vocabulary is read off pictures (`limner.dvae.begin`). Begun at random, 52 of the toy's 256 words
   were in use after 200 steps, and the pictures were 2 dB worse.
 - The KL is pulled apart: what words tell about their place is almost free (β = 0.05 instead of 6.6), for it
-  is what is wanted; the idleness of the vocabulary as a whole weighs 10. With β = 1.65, which by the colour
+  is what is wanted; the idleness of the vocabulary as a whole weighs 20. With β = 1.65, which by the colour
   value is the paper's 6.6, words stay soft, that is, wrong every other time. With β small and idleness free,
   15 of 256 words were in use.
 - The temperature falls from 1 to 1/16 over four fifths of the run; over 150 000 steps it would not have
@@ -17,7 +17,7 @@ small have some hundreds and thousands of steps on a CPU, and leave the paper wh
 - ln b has a floor. Drawings are flat, a flat ground can be told exactly, and the likelihood would spend
   itself on telling it ever more exactly.
 
-    limner train dvae --size small --data data/emoji data/scenes --share 7 3 --out runs/small/dvae
+    limner train dvae --size small --data data/emoji --out runs/small/dvae
 """
 
 from collections.abc import Sequence

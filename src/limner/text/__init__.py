@@ -6,7 +6,14 @@ back to its bytes, so nothing is ever unknown.
 Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; Radford et al. 2021.
 """
 
-from limner.text.bpe import ClipTokenizer, CutCaptionWarning, clean
+from limner.text.bpe import ClipTokenizer, CutCaptionWarning, UnknownCharacterWarning, clean
 from limner.text.trained import PADDING, CaptionTokenizer
 
-__all__ = ["PADDING", "CaptionTokenizer", "ClipTokenizer", "CutCaptionWarning", "clean"]
+__all__ = [
+    "PADDING",
+    "CaptionTokenizer",
+    "ClipTokenizer",
+    "CutCaptionWarning",
+    "UnknownCharacterWarning",
+    "clean",
+]

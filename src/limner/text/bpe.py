@@ -2,8 +2,9 @@
 
 import gzip
 import html
+import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 
@@ -28,6 +29,29 @@ WORDS = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 class CutCaptionWarning(UserWarning):
     """A caption was longer than the context and lost its end."""
+
+
+class UnknownCharacterWarning(UserWarning):
+    """A caption holds characters that its reader has no token for, and spells in bytes."""
+
+
+def spelled(text: str, pieces: Callable[[str], list[str]]) -> str:
+    """The characters of `text` of which `pieces`, a word's tokens in byte letters, has but lone bytes.
+
+    Each once, such as "🦄": bytes that were met often enough are joined, with each other or with a letter
+    beside them. Marks that join or change other characters do not count.
+    """
+    found: dict[str, None] = {}
+    for word in clean(text).split():
+        alone = [len(piece) == 1 for piece in pieces(word) for _ in piece]
+        start = 0
+        for character in word:
+            end = start + len(character.encode())
+            mark = unicodedata.category(character)[0] in "MC"
+            if end - start > 1 and all(alone[start:end]) and not mark:
+                found[character] = None
+            start = end
+    return "".join(found)
 
 
 def quoted(words: str) -> str:
@@ -96,6 +120,12 @@ class ClipTokenizer:
         # One text at a time: the batch call starts a pool of threads, which a data loader's fork would break.
         ids: list[int] = self._bpe.encode(clean(text)).ids
         return ids
+
+    def unknown(self, text: str) -> str:
+        """The characters of `text` that no token stands for, each once; see `spelled`."""
+        return spelled(
+            text, lambda word: [piece.removesuffix(END_OF_WORD) for piece in self._bpe.encode(word).tokens]
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, words separated by one space. Stops at [EOT], so a padded row may be given."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limner import __version__
 from limner.errors import LimnerError
-from limner.text.bpe import CutCaptionWarning, byte_letters, clean, quoted
+from limner.text.bpe import CutCaptionWarning, byte_letters, clean, quoted, spelled
 
 # Every byte: what remains without a single merge.
 BYTES = 256
@@ -117,6 +117,16 @@ class CaptionTokenizer:
             for word, _ in words
             for piece in merged(list(word), self._ranks, dropout=dropout, chance=chance)
         ]
+
+    def unknown(self, text: str) -> str:
+        """The characters of `text` that no token stands for, each once; see `spelled`."""
+
+        def pieces(word: str) -> list[str]:
+            first, *rest = self._bpe.encode(f" {word}").tokens
+            # Without the letter of the space before it, which may stand alone.
+            return [first[1:], *rest]
+
+        return spelled(text, pieces)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, exactly as it was when clean. Padding is passed over, so a row may be given."""

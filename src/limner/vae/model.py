@@ -179,8 +179,9 @@ class Vae(nn.Module):
 
         The ends are the reconstructions of `a` and `b`. Raises ValueError for fewer than two steps.
         """
-        if steps < 2:
-            raise ValueError(f"steps: {steps}; a strip has two ends, so give 2 or more")
+        checked_steps(steps)
+        if a.shape != b.shape:
+            raise ValueError(f"b: shape {tuple(b.shape)}, and a has {tuple(a.shape)}; give two of one size")
         start, end = self.encode(torch.stack([a, b])).mean
         share = torch.linspace(0, 1, steps, device=start.device)
         return self.decode(torch.lerp(start, end, rearrange(share, "s -> s 1")))
@@ -192,9 +193,12 @@ class Vae(nn.Module):
         """Move each of the `dims` most telling latent numbers of the first picture from -span to span.
 
         Most telling: of the largest mean KL over `pictures`; a number that the model does not use has KL 0.
-        Raises ValueError for more numbers than there are.
+        Raises ValueError for more numbers than there are, fewer than two steps, or no picture.
         """
         latent = self.config.latent
+        checked_steps(steps)
+        if len(pictures) == 0:
+            raise ValueError("pictures: none; the first is the one that is moved, so give at least one")
         if not 1 <= dims <= latent:
             raise ValueError(f"dims: {dims}; this model has {latent} latent numbers, give 1 to {latent}")
         posterior = self.encode(pictures)
@@ -204,6 +208,12 @@ class Vae(nn.Module):
         z[torch.arange(dims, device=kl.device), :, numbers] = values
         moved = self.decode(rearrange(z, "d s n -> (d s) n"))
         return Traversals(numbers, kl, rearrange(moved, "(d s) c h w -> d s c h w", d=dims))
+
+
+def checked_steps(steps: int) -> None:
+    """Raise ValueError for fewer steps than a strip has ends."""
+    if steps < 2:
+        raise ValueError(f"steps: {steps}; a strip has two ends, so give 2 or more")
 
 
 def paper() -> VaeConfig:

@@ -1,0 +1,21 @@
+"""Prompts as their reader will find them: not empty after cleaning, and of what it cannot know, a word."""
+
+import warnings
+from collections.abc import Sequence
+
+from limner.text import CaptionTokenizer, ClipTokenizer, UnknownCharacterWarning, clean
+
+
+def read_with(tokenizer: CaptionTokenizer | ClipTokenizer, prompts: Sequence[str]) -> None:
+    """Raise ValueError for a prompt of which cleaning leaves nothing; warn of characters without a token."""
+    for prompt in prompts:
+        if not clean(prompt):
+            raise ValueError(
+                f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
+            )
+    if unknown := "".join(dict.fromkeys(c for prompt in prompts for c in tokenizer.unknown(prompt))):
+        warnings.warn(
+            f"no word of this model holds {' '.join(unknown)}: it sees bytes that tell it nothing",
+            UnknownCharacterWarning,
+            stacklevel=2,
+        )
