@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import get_args
 
 import pytest
+from PIL import Image
 
+import limner
 from limner.cli import main, unboxed
 from limner.cli.train import TAKES, Room, compiled
 from limner.data.sample import sample_dir
@@ -217,6 +219,30 @@ def test_the_sheet_is_what_dalle1_paints_of_the_prompts(dalle1_line, tmp_path, c
     paintings = painter.paint(PROMPTS, seed=4, settings=settings)
     ours = contact_sheet(lambda _: paintings, tmp_path / "ours.png")
     assert path.read_bytes() == ours.read_bytes()
+
+
+def test_a_folder_of_which_nothing_can_be_used_is_reported_and_status_2(tmp_path, capsys):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    assert main(["data", "check", str(tmp_path), "--all"]) == 2
+    said = capsys.readouterr()
+    assert "it has no caption" in said.out
+    assert said.err.startswith(f"limner: no picture in {tmp_path} has a caption: put a .txt")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--size", "abc"), "Error parsing --size: 'abc' is not a whole number"),
+        (("--guidance", "x"), "Error parsing --guidance: 'x' is not a number"),
+    ],
+)
+def test_an_option_that_is_no_number_is_told_so_in_words(refuses, option, said):
+    assert refuses("paint", "a pear", *option).startswith(said)
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"limner {limner.__version__}\n"
 
 
 def test_data_that_cannot_be_is_refused(refuses):

@@ -34,7 +34,7 @@ OPTIONS = {
     "data": [],
     "data fetch": ["out", "pixels"],
     "data scenes": ["count", "out", "pixels", "seed", "sprites"],
-    "data check": ["sheet"],
+    "data check": ["all", "sheet"],
     "evaluate": [
         *("candidates", "count", "data", "device", "judge", "model", "names", "out", "reconstructions"),
         *("reranking", "seed", "sheet", "weights"),

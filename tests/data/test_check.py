@@ -4,11 +4,13 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageDraw, ImageEnhance
 from rich.console import Console
 
 from limner.data.check import check
+from limner.data.folder import unusable, upright
 from limner.data.sample import sample_dir
 from limner.errors import LimnerError
 
@@ -83,11 +85,45 @@ def test_a_folder_without_captions_is_told_what_to_do(tmp_path, caption) -> None
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     if caption is not None:
         (tmp_path / "a.txt").write_text(caption)
-    stream = io.StringIO()
-    check(tmp_path).print(Console(file=stream, width=200))
-    said = stream.getvalue()
-    assert f"no picture in {tmp_path} has a caption: put a .txt" in said
-    assert "words a caption" not in said
+    report, stream = check(tmp_path), io.StringIO()
+    report.print(Console(file=stream, width=200))
+    assert "words a caption" not in stream.getvalue()
+    assert unusable(tmp_path, report.problems).startswith(
+        f"no picture in {tmp_path} has a caption: put a .txt"
+    )
+
+
+def test_ten_are_named_and_all_where_that_is_asked_for(tmp_path) -> None:
+    for number in range(14):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+
+    def named(**most: int | None) -> str:
+        stream = io.StringIO()
+        check(tmp_path).print(Console(file=stream, width=200), **most)
+        return stream.getvalue()
+
+    assert named().count("it has no caption") == 10
+    assert "and 4 more: --all names them" in named()
+    assert named(most=None).count("it has no caption") == 14
+
+
+def test_files_of_other_kinds_are_counted(tmp_path) -> None:
+    for name in ("a.HEIC", "b.heic", "c.avif", "notes", "a.txt", ".hidden.heic"):
+        (tmp_path / name).write_text("a pear")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    report, stream = check(tmp_path), io.StringIO()
+    assert dict(report.passed_over) == {".heic": 2, ".avif": 1, "without an ending": 1}
+    report.print(Console(file=stream, width=200))
+    assert "2 .heic, 1 .avif" in stream.getvalue()
+
+
+def test_sixteen_bits_of_grey_are_not_white(tmp_path) -> None:
+    deep = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as opened:
+        assert opened.mode.startswith("I")
+        seen = np.asarray(upright(opened).convert("RGB"))
+    assert (seen[..., 0] == deep >> 8).all()
 
 
 def test_an_unwritable_sheet_is_one_line(folder, tmp_path) -> None:

@@ -142,6 +142,22 @@ def test_hidden_folders_are_passed_over(tmp_path) -> None:
     assert reasons(tmp_path) == {"a.png": "it has no caption"}
 
 
+def test_a_link_to_a_folder_above_is_not_followed_round_and_round(tmp_path) -> None:
+    (tmp_path / "sub").mkdir()
+    for place in (tmp_path, tmp_path / "sub"):
+        Image.new("RGB", (4, 4)).save(place / "a.png")
+        (place / "a.txt").write_text("a")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    (tmp_path / "twice").symlink_to(tmp_path / "sub")
+    assert len(read(tmp_path).records) == 2
+
+
+def test_captions_of_cameras_are_found(tmp_path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "DSC1.JPG")
+    (tmp_path / "DSC1.TXT").write_text("a pear")
+    assert read(tmp_path).records[0].captions == ("a pear",)
+
+
 def test_no_folder_and_no_pictures_are_said_so(tmp_path) -> None:
     with pytest.raises(LimnerError, match="there is no folder"):
         read(tmp_path / "nowhere")

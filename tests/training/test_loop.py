@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -395,7 +397,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_its_states(tmp_path):
     def poisoned(step: int, rows: range) -> Tensor:
         return batches(step, rows) * (math.nan if step == 6 else 1.0)
 
-    with pytest.raises(LimnerError, match=r"the loss became nan at step 6: resume from the last state in .*"):
+    with pytest.raises(LimnerError, match=r"the loss became nan at step 6: go on from the last state in .*"):
         run(tmp_path, batches=poisoned)
     assert [path.name for path in states(tmp_path / "states")] == ["step_00000004.pt"]
     assert log(tmp_path)[-1]["step"] == 5
@@ -404,6 +406,28 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_its_states(tmp_path):
     run(whole)
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(tmp_path)[name])
+
+
+def test_a_gradient_that_is_no_number_reaches_no_state(tmp_path):
+    """√0 has a finite value and no finite gradient; at the last step before a state it was kept there."""
+
+    def marked(step: int, rows: range) -> Tensor:
+        return batches(step, rows).clamp(-100, 100 if step != 7 else 1e-9)
+
+    def poisoned(model: nn.Module, batch: Tensor, draws: Draws) -> Loss:
+        loss = objective(model, batch, draws)
+        edge = (0 * model[0].weight).square().sum().sqrt() if batch.max() <= 1e-9 else 0.0
+        return replace(loss, total=loss.total + edge)
+
+    with pytest.raises(LimnerError, match="the gradient became nan at step 7: go on from"):
+        run(tmp_path, objective=poisoned, batches=marked)
+    assert [path.name for path in states(tmp_path / "states")] == ["step_00000004.pt"]
+
+
+def test_muon_is_refused_where_matrices_are_sharded(tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ValueError, match="rule is 'muon', which needs whole matrices"):
+        run(tmp_path, config=replace(CONFIG, rule="muon"))
 
 
 def test_one_run_after_another_in_other_arithmetic(tmp_path):

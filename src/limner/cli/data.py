@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from limner.cli.places import try_writing
+from limner.errors import LimnerError
 
 HELP = """Fetch pictures, compose scenes, check a folder of yours.
   limner data fetch emoji --out data/emoji
@@ -75,9 +76,11 @@ class Check:
     """Pictures with captions.jsonl, captions.csv or a .txt beside each."""
     sheet: Annotated[Path | None, arg(metavar="PNG", help_behavior_hint="")] = None
     """Where to draw a contact sheet."""
+    all: bool = False
+    """Name every file that is skipped or there twice, not only the first ten."""
 
     def run(self) -> None:
-        """Look the folder over, and say what was found."""
+        """Look the folder over, and say what was found; LimnerError where nothing in it can be used."""
         if self.sheet is not None:
             if self.sheet.is_dir() or self.sheet.suffix.lower() != ".png":
                 raise ValueError(f"sheet is '{self.sheet}': give a name that ends in .png")
@@ -85,8 +88,12 @@ class Check:
                 raise ValueError(f"sheet is '{self.sheet}': there is no folder {self.sheet.parent}")
             try_writing(self.sheet.parent, "--sheet")
         from limner.data.check import check
+        from limner.data.folder import unusable
 
-        check(self.folder, self.sheet).print()
+        report = check(self.folder, self.sheet)
+        report.print(most=None if self.all else 10)
+        if not report.pictures:
+            raise LimnerError(unusable(self.folder, report.problems))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from limner.data.folder import Problem, Record, read, unusable, upright
+from limner.data.folder import Problem, Record, read, upright
 from limner.errors import LimnerError
 from limner.progress import watched
 
@@ -40,6 +40,7 @@ class Report:
     pictures: int
     captions: int
     problems: tuple[Problem, ...]
+    passed_over: Mapping[str, int]
     exact: tuple[tuple[Path, ...], ...]
     near: tuple[tuple[Path, ...], ...]
     sizes: Mapping[str, int]
@@ -53,8 +54,8 @@ class Report:
         """Whether every picture can be used."""
         return not self.problems
 
-    def print(self, console: Console | None = None) -> None:
-        """Say it in a few lines; problems and duplicates with their paths, at most ten of each."""
+    def print(self, console: Console | None = None, *, most: int | None = 10) -> None:
+        """Say it in a few lines; problems and duplicates with their paths, at most `most` of each, or all."""
         out = console or Console()
         table = Table(title=str(self.folder), show_header=False, title_justify="left")
         table.add_row("pictures that can be used", str(self.pictures))
@@ -68,15 +69,15 @@ class Report:
             table.add_row("the same file twice", f"{len(self.exact)} groups")
             table.add_row("nearly the same", f"{len(self.near)} groups")
         table.add_row("skipped", str(len(self.problems)))
+        if self.passed_over:
+            table.add_row("of other kinds", _few([f"{n} {end}" for end, n in self.passed_over.items()], 8))
         out.print(table)
         for title, groups in (("the same", self.exact), ("nearly the same", self.near)):
             lines = [", ".join(str(path.relative_to(self.folder)) for path in group) for group in groups]
-            _say(out, title, lines)
-        _say(out, "skipped", [f"{problem.path}: {problem.reason}" for problem in self.problems])
+            _say(out, title, lines, most)
+        _say(out, "skipped", [f"{problem.path}: {problem.reason}" for problem in self.problems], most)
         if self.sheet is not None:
             out.print(f"contact sheet: {self.sheet}", highlight=False, soft_wrap=True)
-        if not self.pictures:
-            out.print(escape(unusable(self.folder, self.problems)), highlight=False, soft_wrap=True)
 
 
 def _few(words: Sequence[str], most: int) -> str:
@@ -84,11 +85,11 @@ def _few(words: Sequence[str], most: int) -> str:
     return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def _say(out: Console, title: str, lines: Sequence[str]) -> None:
-    for line in lines[:10]:
+def _say(out: Console, title: str, lines: Sequence[str], most: int | None) -> None:
+    for line in lines[:most]:
         out.print(f"[yellow]{title}[/] {escape(line)}", highlight=False, soft_wrap=True)
-    if len(lines) > 10:
-        out.print(f"[yellow]{title}[/] ... and {len(lines) - 10} more", highlight=False)
+    if most is not None and len(lines) > most:
+        out.print(f"[yellow]{title}[/] ... and {len(lines) - most} more: --all names them", highlight=False)
 
 
 def check(folder: Path, out: Path | None = None) -> Report:
@@ -115,6 +116,7 @@ def check(folder: Path, out: Path | None = None) -> Report:
         pictures=len(good),
         captions=len(captions),
         problems=tuple(problems),
+        passed_over=found.passed_over,
         exact=exact,
         near=_near(files, looks),
         sizes=dict(Counter(look.size for look in looks).most_common()),

@@ -8,10 +8,12 @@ import csv
 import io
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from limner.errors import LimnerError
@@ -46,6 +48,8 @@ class Folder:
 
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """How many files of other kinds lie there, by the end of their names."""
 
 
 @dataclass
@@ -64,8 +68,9 @@ def read(folder: Path) -> Folder:
     """
     if not folder.is_dir():
         raise LimnerError(f"there is no folder {folder}: give a folder of pictures with captions")
+    others: Counter[str] = Counter()
     try:
-        pictures = list(_pictures(folder))
+        pictures = list(_pictures(folder, others, {folder.resolve()}))
     except OSError as error:
         raise LimnerError(f"cannot read the folder {folder}: {error.strerror}") from error
     if not pictures:
@@ -91,18 +96,26 @@ def read(folder: Path) -> Folder:
             records.append(Record(file, tuple(dict.fromkeys(captions)), gathered.facts.get(file, {})))
         else:
             gathered.problems.append(Problem(file, reason or EMPTY_CAPTION))
-    return Folder(tuple(records), tuple(gathered.problems))
+    return Folder(tuple(records), tuple(gathered.problems), dict(others.most_common()))
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    """Picture files under the folder in a fixed order; hidden files and folders are passed over."""
+def _pictures(folder: Path, others: Counter[str], entered: set[Path]) -> Iterator[Path]:
+    """Picture files under the folder in a fixed order; hidden files and folders are passed over.
+
+    `others` counts files of other kinds, captions apart. `entered`: folders on the way, which a link may name
+    again and which are read once.
+    """
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            yield from _pictures(path)
+            if (real := path.resolve()) not in entered:
+                entered.add(real)
+                yield from _pictures(path, others, entered)
         elif path.suffix.lower() in ENDINGS:
             yield path
+        elif path.suffix.lower() != ".txt" and path.name not in (*TABLES, "ATTRIBUTION.md"):
+            others[path.suffix.lower() or "without an ending"] += 1
 
 
 def _json_rows(table: Path, gathered: _Gathered) -> Iterator[dict[str, object]]:
@@ -168,8 +181,9 @@ def _clean(captions: list[object]) -> list[str]:
 
 def _beside(picture: Path, gathered: _Gathered) -> None:
     """Add the captions in the text file of the picture's own name."""
-    text = picture.with_suffix(".txt")
-    if not text.is_file():
+    beside = [picture.with_suffix(ending) for ending in (".txt", ".TXT")]
+    text = next((path for path in beside if path.is_file()), None)
+    if text is None:
         gathered.problems.append(Problem(picture, NO_CAPTION))
         return
     try:
@@ -212,16 +226,19 @@ def unusable(folder: Path, problems: Sequence[Problem]) -> str:
     first = next(problem for problem in problems if problem.reason not in (NO_CAPTION, EMPTY_CAPTION))
     return (
         f"no picture in {folder} can be trained on, the first problem being {first.path} ({first.reason}): "
-        f"mend what `limner data check {folder}` lists"
+        f"mend what `limner data check {folder} --all` lists"
     )
 
 
 def upright(picture: Image.Image) -> Image.Image:
     """A picture turned as its EXIF asks, as every viewer shows it: cameras store what the sensor saw.
 
-    Broken EXIF costs no picture: it stays as it lies. Raises what Pillow raises when the pixels are broken.
+    Of 16 bits of grey the upper 8 are kept; Pillow would clip all above 255 to white. Broken EXIF costs no
+    picture: it stays as it lies. Raises what Pillow raises when the pixels are broken.
     """
     picture.load()
+    if picture.mode.startswith("I") and (deep := np.asarray(picture)).max() > 255:
+        picture = Image.fromarray((deep >> 8).astype(np.uint8))
     try:
         return ImageOps.exif_transpose(picture)
     except Exception:  # Malformed EXIF may raise anything; malformed pixels have raised above.

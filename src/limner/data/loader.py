@@ -144,7 +144,7 @@ def _part(folder: Path, size: int, splits: Sequence[str]) -> Gallery:
         first = problems[0]
         warnings.warn(
             f"{folder}: {len(problems)} pictures skipped, such as {first.path} ({first.reason}); "
-            f"`limner data check {folder}` lists them",
+            f"`limner data check {folder} --all` lists them",
             stacklevel=3,
         )
     if len(chosen) < len(pixels):

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
@@ -153,6 +153,8 @@ def train(
         project_dir=out,
     )
     accelerator.init_trackers("tensorboard")
+    if config.rule == "muon" and accelerator.distributed_type == DistributedType.FSDP:
+        raise ValueError("rule is 'muon', which needs whole matrices, and FSDP shards them: choose 'adamw'")
     processes, process = accelerator.num_processes, accelerator.process_index
     if config.batch % processes:
         raise ValueError(f"batch: {config.batch} rows cannot be shared evenly by {processes} processes")
@@ -232,18 +234,19 @@ def train(
             loss = loss_at(step, batch, precision)
             accelerator.backward(loss.total)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+            values = {"loss": float(averaged(loss.total.detach())), "gradient": float(norm)}
+            values |= {key: float(averaged(value)) for key, value in loss.report.items()}
+            # Before the step, or what is no number would be in the weights and in the next state for good.
+            for what in ("loss", "gradient"):
+                if not math.isfinite(values[what]):
+                    raise LimnerError(
+                        f"the {what} became {values[what]} at step {step}: go on from the last state in "
+                        f"{states} (--resume) with a lower --learning-rate"
+                    )
             for optimizer in prepared:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             ema.update(inner, step=step)
-
-            values = {"loss": float(averaged(loss.total.detach())), "gradient": float(norm)}
-            values |= {key: float(averaged(value)) for key, value in loss.report.items()}
-            if not math.isfinite(values["loss"]):
-                raise LimnerError(
-                    f"the loss became {values['loss']} at step {step}: "
-                    f"resume from the last state in {states} with a lower learning rate"
-                )
             speed = config.batch / (time.perf_counter() - began)
             if lead:
                 history.add(

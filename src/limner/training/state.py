@@ -40,6 +40,7 @@ def save_state(
     """Write everything the next step depends on; keep the newest two files.
 
     The random streams need no saving: they are functions of (seed, step). All processes must call this.
+    Raises LimnerError where it cannot be written, and leaves the states before it as they were.
     """
     weights = whole_weights(model)
     moments = get_optimizer_state_dict(model, optimizers, options=WHOLE)
@@ -47,15 +48,21 @@ def save_state(
         averaged = whole_weights(model)
     if rank() != 0:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.pt"
     partial = path.with_suffix(".partial")
     content = {"step": step, "model": weights, "ema": averaged, "optimizer": moments}
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # on a full disk torch.save raises RuntimeError
+        partial.unlink(missing_ok=True)
+        raise LimnerError(
+            f"cannot write {path} ({error}): free some space, then go on with --resume"
+        ) from error
     for old in states(folder)[:-KEPT]:
         old.unlink()
 
