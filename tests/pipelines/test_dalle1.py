@@ -18,8 +18,8 @@ from limner.dalle1 import NOTHING, cache_bytes, sample
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
 from limner.pipelines import TokenSettings, rank
-from limner.pipelines.dalle1 import DEVELOPED_AT_ONCE, PARTS, Dalle1, digest
-from limner.pipelines.memory import at_once, free_bytes, left_to_group
+from limner.pipelines.dalle1 import DEVELOPED_AT_ONCE, PARTS, Dalle1, MemoryWarning, digest
+from limner.pipelines.memory import SHARE, at_once, free_bytes, left_to_group
 from limner.pipelines.pictures import open_picture, seen
 from limner.pipelines.settings import Commission, candidates_for, commissions
 from limner.pipelines.stages import Developed, Ranked, Read, Written, to_images
@@ -381,6 +381,18 @@ def test_a_container_may_have_less_than_its_machine(tmp_path):
     for limit, left in (("max", []), ("1000", [300]), ("600", [0])):
         (tmp_path / "memory.max").write_text(limit + "\n")
         assert left_to_group(tmp_path) == left
+
+
+def test_too_many_for_memory_are_written_in_turns_and_that_is_said(painter, monkeypatch):
+    settings = TokenSettings(candidates=5)
+    whole = painter.paint("a pear", count=2, settings=settings)
+    each = painter.bytes_each(settings)
+    monkeypatch.setattr("limner.pipelines.dalle1.free_bytes", lambda _: int(2.5 * each / SHARE))
+    with pytest.warns(
+        MemoryWarning, match="^of 5 pictures 2 fit into memory at once, so they are written in"
+    ):
+        turns = painter.paint("a pear", count=2, settings=settings)
+    assert [image.tobytes() for image in turns] == [image.tobytes() for image in whole]
 
 
 def test_as_many_at_once_as_fit_into_four_fifths_of_what_is_free():

@@ -39,7 +39,7 @@ DESCRIPTION = "limner paints pictures from words, and trains painters on picture
 # Where tyro writes the help of an option that it names in an error; the option itself stands further left.
 HELP_INDENT = 8
 
-# How tyro says that an option that may be left out does not hold what it should; it names every type there is.
+# How tyro says that an option that may be left out does not hold what it should: by every type there is.
 OPTIONAL = re.compile(
     r"no type matching \{None\}\|(?:\w+|\{.*?\}) could be instantiated from \[(.*?)\]\. Got errors: "
     r"- <class 'NoneType'>: .*? - (?:<class ')?(int|float|tuple)[^;]*"

@@ -7,6 +7,7 @@ is written, `complete` goes on from the top of a picture that is there already.
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ DEVELOPED_AT_ONCE = 8
 # Numbers that a layer holds for each position of the first pass, as a multiple of its width: the fused
 # projection and the keys and values kept, or the hidden layer before and after its activation.
 FIRST_PASS = 12
+
+
+class MemoryWarning(UserWarning):
+    """Less is worked on at once than would be quickest, for want of memory."""
 
 
 def _silently(_: int) -> None:
@@ -302,7 +307,13 @@ class Dalle1:
         advance: Callable[[int], None] = _silently,
     ) -> Written:
         """Transformer: ids → a grid of image tokens each, below the rows that are `kept`."""
-        chunk = self.fitting(settings, at_once)
+        chunk, total = self.fitting(settings, at_once), len(read.commissions)
+        if at_once is None and chunk < min(total, WRITTEN_AT_ONCE):
+            warnings.warn(
+                f"of {total} pictures {chunk} fit into memory at once, so they are written in turns",
+                MemoryWarning,
+                stacklevel=2,
+            )
         grids = []
         for start in range(0, len(read.commissions), chunk):
             part = slice(start, start + chunk)
