@@ -388,9 +388,7 @@ def test_too_many_for_memory_are_written_in_turns_and_that_is_said(painter, monk
     whole = painter.paint("a pear", count=2, settings=settings)
     each = painter.bytes_each(settings)
     monkeypatch.setattr("limner.pipelines.dalle1.free_bytes", lambda _: int(2.5 * each / SHARE))
-    with pytest.warns(
-        MemoryWarning, match="^of 5 pictures 2 fit into memory at once, so they are"
-    ):
+    with pytest.warns(MemoryWarning, match="^of 5 pictures 2 fit into memory at once, so they are"):
         turns = painter.paint("a pear", count=2, settings=settings)
     assert [image.tobytes() for image in turns] == [image.tobytes() for image in whole]
 

@@ -146,6 +146,75 @@ def dpm_solver_pp_2m(
         yield Step(index=index, total=len(walk), x=x, x0=x0)
 
 
+def dpm_solver_pp_3m(
+    denoise: Denoiser, x_T: Float[Tensor, "b *d"], levels: Schedule, *, to_clean: bool = True
+) -> Iterator[Step]:
+    """Third order with one evaluation a step, from the last three guesses; Lu et al. 2022, appendix B.
+
+    The parabola through three guesses in λ is integrated exactly. The first step has no past and the second
+    one guess of it; both lie where there is most noise and the guess changes least.
+    """
+    walk = _walk(levels, to_clean=to_clean)
+    half_log_snr = (0.5 * levels.log_snr).tolist()
+    x = x_T
+    past: list[tuple[float, Tensor]] = []  # λ and guess, the last one first
+    for index, (level, alpha_bar, alpha_bar_next) in enumerate(walk):
+        x0, here = _ask(denoise, x, levels, level).x0, half_log_snr[level]
+        if alpha_bar_next == 1.0:
+            x = x0
+        else:
+            h = half_log_snr[level - 1] - here
+            rise, bend = _derivatives(here, x0, past)
+            # ∫ e^u (x̂_0 + u·rise + u²/2·bend) du over the step, times e^{−h}.
+            first = -math.expm1(-h)
+            second = h - first
+            third = 0.5 * h * h - second
+            shrink = math.sqrt((1 - alpha_bar_next) / (1 - alpha_bar))
+            x = shrink * x + math.sqrt(alpha_bar_next) * (first * x0 + second * rise + third * bend)
+            past = [(here, x0), *past[:1]]
+        yield Step(index=index, total=len(walk), x=x, x0=x0)
+
+
+def _derivatives(
+    here: float, x0: Float[Tensor, "b *d"], past: list[tuple[float, Tensor]]
+) -> tuple[Tensor | float, Tensor | float]:
+    """First and second derivative by λ at `here` of the polynomial through this guess and those before."""
+    if not past:
+        return 0.0, 0.0
+    (one, guess), *older = past
+    slope = (x0 - guess) / (here - one)
+    if not older:
+        return slope, 0.0
+    two, first = older[0]
+    curve = (slope - (guess - first) / (one - two)) / (here - two)
+    return slope + curve * (here - one), 2 * curve
+
+
+def heun(
+    denoise: Denoiser, x_T: Float[Tensor, "b *d"], levels: Schedule, *, to_clean: bool = True
+) -> Iterator[Step]:
+    """Second order with two evaluations a step, on x/√ᾱ over σ = √((1−ᾱ)/ᾱ); EDM algorithm 1.
+
+    Euler's step, then the mean of the slopes at both of its ends. The step to clean data is Euler's alone,
+    since there is no noise to ask about. Levels of `Schedule.edm_spaced` are those of the paper.
+    """
+    walk = _walk(levels, to_clean=to_clean)
+    x = x_T
+    for index, (level, alpha_bar, alpha_bar_next) in enumerate(walk):
+        x0 = _ask(denoise, x, levels, level).x0
+        if alpha_bar_next == 1.0:
+            x = x0
+        else:
+            sigma, sigma_next = (math.sqrt((1 - a) / a) for a in (alpha_bar, alpha_bar_next))
+            scaled = x / math.sqrt(alpha_bar)
+            slope = (scaled - x0) / sigma
+            euler = scaled + (sigma_next - sigma) * slope
+            there = _ask(denoise, math.sqrt(alpha_bar_next) * euler, levels, level - 1).x0
+            slope_there = (euler - there) / sigma_next
+            x = math.sqrt(alpha_bar_next) * (scaled + (sigma_next - sigma) * 0.5 * (slope + slope_there))
+        yield Step(index=index, total=len(walk), x=x, x0=x0)
+
+
 def _walk(levels: Schedule, *, to_clean: bool) -> list[tuple[int, float, float]]:
     """(level, ᾱ there, ᾱ at the end of the step), from the noisiest on."""
     ends = zip(levels.alpha_bar.tolist(), levels.alpha_bar_prev.tolist(), strict=True)
