@@ -19,11 +19,12 @@ hypothesis.settings.load_profile("limner")
 
 @pytest.fixture(scope="session")
 def autoencoders(tmp_path_factory):
-    """A folder with vae, vqvae, vqvae2 and dvae as training leaves them: very small, 32×32, untrained."""
+    """A folder with each autoencoder and glow as training leaves them: very small, 32×32, untrained."""
     from dataclasses import replace
 
     from limner import checkpoint
     from limner.dvae import DVae, DVaeConfig
+    from limner.glow import Glow, GlowConfig
     from limner.quantize import CodebookConfig
     from limner.vae import Vae, VaeConfig
     from limner.vqvae import Above, CodePrior, CodePriorConfig, VqVae, VqVae2, VqVae2Config, VqVaeConfig
@@ -31,6 +32,9 @@ def autoencoders(tmp_path_factory):
     book = CodebookConfig(codes=16, width=4, beta=0.25, average=None)
     top = CodePriorConfig(codes=16, side=4, width=8, layers=1, heads=1, condition=None, above=None)
     prior = CodePriorConfig(codes=16, side=8, width=8, layers=1, heads=1, condition=None, above=None)
+    flow = GlowConfig(
+        resolution=32, levels=2, steps=1, width=8, coupling="affine", bits=8, lu=True, condition=None
+    )
     words = {"vocabulary": 64, "codebook": 8, "widths": (8, 8), "blocks": 1, "poolings": 1, "stem": 3}
     parts = {
         "vae": (Vae, VaeConfig(resolution=32, widths=(8, 8), blocks=0, hidden=16, latent=6, sigma=0.5)),
@@ -40,6 +44,7 @@ def autoencoders(tmp_path_factory):
         "vqvae2/top": (CodePrior, top),
         "vqvae2/bottom": (CodePrior, replace(prior, above=Above(codes=16, side=4, layers=1))),
         "dvae": (DVae, DVaeConfig(resolution=32, patch=2, gain=1.0, **words)),
+        "glow": (Glow, flow),
     }
     folder = tmp_path_factory.mktemp("autoencoders")
     torch.manual_seed(0)

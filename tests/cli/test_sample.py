@@ -18,7 +18,7 @@ def sample(autoencoders, tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("model", ["vae", "vqvae", "vqvae2"])
+@pytest.mark.parametrize("model", ["vae", "vqvae", "vqvae2", "glow"])
 def test_one_sheet_the_same_each_time(model, sample, tmp_path):
     status, path, said = sample("--model", model, "--count", 3, "--seed", 5)
     assert (status, path, said) == (0, f"paintings/{model}-seed5.png", "")
@@ -27,7 +27,7 @@ def test_one_sheet_the_same_each_time(model, sample, tmp_path):
     with Image.open(path) as sheet:
         assert sheet.text["model"] == model
         assert (sheet.text["seed"], sheet.text["count"]) == ("5", "3")
-        assert sheet.text.get("temperature") == (None if model == "vae" else "1.0")
+        assert sheet.text.get("temperature") == {"vae": None, "glow": "0.7"}.get(model, "1.0")
 
 
 def test_temperature_reaches_the_codes(sample):
@@ -42,7 +42,7 @@ def test_temperature_reaches_the_codes(sample):
     [
         (("--count", 0), "count is 0: give a whole number from 1 to 64"),
         (("--temperature", -1), "temperature is -1.0: give a finite number from 0"),
-        (("--model", "vae", "--temperature", 0.5), "the vae draws no codes: leave it out"),
+        (("--model", "vae", "--temperature", 0.5), "the vae has none: leave it out"),
         (("--out", "sheet.jpg"), "pictures are PNG files"),
     ],
 )
@@ -57,7 +57,7 @@ def test_info_lists_the_parts_of_each(autoencoders):
     from limner.cli.info import weights_table
     from limner.pipelines import load_generator
 
-    for name, parts in (("vae", 1), ("vqvae", 2), ("vqvae2", 3)):
+    for name, parts in (("vae", 1), ("vqvae", 2), ("vqvae2", 3), ("glow", 1)):
         table = weights_table(name, autoencoders / name)
         assert table.row_count == parts
         assert table.title == f"{name} {load_generator(name, weights=autoencoders).digest}"

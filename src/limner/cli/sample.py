@@ -1,4 +1,4 @@
-"""`limner sample`: new pictures from an autoencoder alone, on one sheet."""
+"""`limner sample`: new pictures from an autoencoder or Glow alone, on one sheet."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from tyro.conf import arg
 from limner.cli.places import place, try_writing
 from limner.pipelines.settings import TokenSettings, commissions
 
-HELP = """Draw new pictures from an autoencoder, of nothing in particular.
+HELP = """Draw new pictures from an autoencoder or Glow, of nothing in particular.
   limner sample
   limner sample --model vqvae --count 32 --temperature 0.9 --out codes.png"""
 
@@ -18,14 +18,16 @@ HELP = """Draw new pictures from an autoencoder, of nothing in particular.
 class Sample:
     """The options of `limner sample`."""
 
-    model: Literal["vae", "vqvae", "vqvae2"] = "vqvae2"
-    """Which autoencoder; dvae is not among them, whose words dalle1 draws."""
+    model: Literal["vae", "vqvae", "vqvae2", "glow"] = "vqvae2"
+    """Which model; dvae is not among them, whose words dalle1 draws."""
     count: Annotated[int, arg(metavar="N")] = 16
     """Pictures; the next one has the next seed."""
     seed: int = 0
     """All chance comes from it: the same seed, the same picture."""
-    temperature: Annotated[float | None, arg(metavar="T", help_behavior_hint="(default: 1.0)")] = None
-    """vqvae, vqvae2: below 1 for likelier codes, 0 for the likeliest."""
+    temperature: Annotated[float | None, arg(metavar="T", help_behavior_hint="(default: 1.0, glow 0.7)")] = (
+        None
+    )
+    """Not vae: below 1 for likelier codes, or less noise; 0 for the likeliest."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file."""
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
@@ -40,8 +42,8 @@ class Sample:
             TokenSettings(temperature=self.temperature)
             if self.model == "vae":
                 raise ValueError(
-                    f"temperature is {self.temperature}, but the vae draws no codes: leave it out, "
-                    "or choose vqvae or vqvae2"
+                    f"temperature is {self.temperature}, but the vae has none: leave it out, "
+                    "or choose vqvae, vqvae2 or glow"
                 )
         where = place(self.out, files=1)
         try_writing(where.folder)
@@ -49,16 +51,17 @@ class Sample:
         from PIL import Image
 
         from limner import __version__
-        from limner.autoregression import Sampling
         from limner.draws import Draws
         from limner.pipelines import load_generator
+        from limner.pipelines.generators import TEMPERATURES
         from limner.pipelines.png import contact_sheet, encode_png
         from limner.pipelines.stages import to_images
 
         model = load_generator(self.model, weights=self.weights, device=self.device)
-        sampling = None if self.temperature is None else Sampling(temperature=self.temperature)
         place_of = next(model.network.parameters()).device
-        pictures = model.sample(Draws(seeds, device=place_of), sampling=sampling).clamp(-1, 1).cpu()
+        pictures = (
+            model.sample(Draws(seeds, device=place_of), temperature=self.temperature).clamp(-1, 1).cpu()
+        )
         images = [image.resize((128, 128), Image.Resampling.NEAREST) for image in to_images(pictures)]
         metadata = {
             "model": model.name,
@@ -67,7 +70,8 @@ class Sample:
             "count": str(self.count),
             "limner": __version__,
         }
-        if self.model != "vae":
-            metadata["temperature"] = str((sampling or Sampling()).temperature)
+        if self.model in TEMPERATURES:
+            chosen = TEMPERATURES[self.model] if self.temperature is None else self.temperature
+            metadata["temperature"] = str(chosen)
         sheet = contact_sheet(images, [f"seed {seed}" for seed in seeds])
         print(where.save(encode_png(sheet, metadata), f"{model.name}-seed{self.seed}"))

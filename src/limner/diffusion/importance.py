@@ -16,7 +16,7 @@ from limner.draws import Draws
 
 
 class Levels(NamedTuple):
-    """A level of each row, and what its loss is to be multiplied by: 1 / (T p), whose mean over draws is 1."""
+    """A level of each row, and what its loss is to be multiplied by: 1 / (T p), of mean 1 over draws."""
 
     level: Int[Tensor, "b"]
     weight: Float[Tensor, "b"]
