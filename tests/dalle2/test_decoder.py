@@ -16,7 +16,7 @@ from limner.dalle2.decoder import (
     karlo,
     paper,
 )
-from limner.dalle2.spec import DiffusionSpec
+from limner.diffusion.spec import DiffusionSpec
 from limner.glide import TextEncoderConfig
 from limner.layers.unet import UNetConfig
 

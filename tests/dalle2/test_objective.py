@@ -18,8 +18,8 @@ from limner.dalle2.objective import (
     upsampler_objective,
     with_drops,
 )
-from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig, blurred, enlarged
+from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.layers.unet import UNetConfig
 

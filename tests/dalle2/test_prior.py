@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_objective
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
-from limner.dalle2.spec import DiffusionSpec
+from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 
 CONTEXT = 7

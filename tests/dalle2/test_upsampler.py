@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from limner.dalle2.objective import reduced
-from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig, blurred, enlarged
+from limner.diffusion.spec import DiffusionSpec
 from limner.layers.unet import UNetConfig
 
 UNET = UNetConfig(

@@ -10,9 +10,9 @@ from limner import checkpoint
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
-from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.data.sample import sample_dir
+from limner.diffusion.spec import DiffusionSpec
 from limner.evaluation.features import WIDTH, Trunk, load_trunk
 from limner.evaluation.recognition import Judge, Recogniser, RecogniserConfig, load_judge
 from limner.layers.unet import UNetConfig

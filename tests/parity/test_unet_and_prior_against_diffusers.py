@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
-from limner.dalle2.spec import DiffusionSpec
+from limner.diffusion.spec import DiffusionSpec
 from limner.layers.unet import AttentionBlock, Level, ResidualBlock, UNet, UNetConfig
 
 diffusers = pytest.importorskip("diffusers")

@@ -10,8 +10,8 @@ from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.dalle1 import Dalle1, Dalle1Config
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
-from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.diffusion.spec import DiffusionSpec
 from limner.dvae import DVae, DVaeConfig
 from limner.layers.unet import UNetConfig
 from limner.text import CaptionTokenizer

@@ -32,7 +32,7 @@ def life(out: Path, moment: int | None, delay: float) -> None:
 
     from limner.dalle2.decoder import ClipTextConfig, ClipTokens, Decoder, DecoderConfig
     from limner.dalle2.objective import PicturesAndCaptions, decoder_objective
-    from limner.dalle2.spec import DiffusionSpec
+    from limner.diffusion.spec import DiffusionSpec
     from limner.layers.unet import UNetConfig
     from limner.training import TrainConfig, train
 

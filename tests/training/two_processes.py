@@ -146,7 +146,7 @@ def prior_model() -> Any:
     import torch
 
     from limner.dalle2.prior_diffusion import Prior, PriorConfig
-    from limner.dalle2.spec import DiffusionSpec
+    from limner.diffusion.spec import DiffusionSpec
 
     torch.manual_seed(0)
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)

@@ -7,8 +7,8 @@ Ramesh et al. 2022, "Hierarchical Text-Conditional Image Generation with CLIP La
 
 from limner.dalle2.decoder import ClipTextConfig, ClipTokens, Decoder, DecoderConfig, TokenIds
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
-from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.diffusion.spec import DiffusionSpec
 
 __all__ = [
     "ClipTextConfig",

@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from limner.dalle2.spec import DiffusionSpec
+from limner.diffusion.spec import DiffusionSpec
 from limner.glide import TextEncoder, TextEncoderConfig
 from limner.layers.unet import UNet, UNetConfig
 

@@ -7,7 +7,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from limner.dalle2.spec import DiffusionSpec
+from limner.diffusion.spec import DiffusionSpec
 from limner.layers.embeddings import TimeEmbedding
 from limner.layers.transformer import Transformer
 

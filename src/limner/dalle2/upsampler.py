@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limner.dalle2.spec import DiffusionSpec
+from limner.diffusion.spec import DiffusionSpec
 from limner.layers.unet import UNet, UNetConfig
 
 

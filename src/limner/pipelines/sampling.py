@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.dalle2.spec import DiffusionSpec
 from limner.diffusion.guidance import classifier_free_batched, clipped
 from limner.diffusion.process import Denoiser, Network, denoiser
 from limner.diffusion.samplers import Step, ancestral, ddim, dpm_solver_pp_2m
 from limner.diffusion.schedule import Schedule
+from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.pipelines.settings import Sampler
 

@@ -21,11 +21,11 @@ from limner.clip import Clip
 from limner.dalle2 import decoder as networks
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
 from limner.dalle2.objective import PicturesAndCaptions, Reader, clip_reader, decoder_objective
-from limner.dalle2.spec import DiffusionSpec
 from limner.data.loader import Gallery, open_gallery
 from limner.diffusion.guidance import clipped
 from limner.diffusion.process import denoiser
 from limner.diffusion.samplers import dpm_solver_pp_2m, last
+from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun

@@ -19,8 +19,8 @@ from limner.clip import Clip
 from limner.dalle2 import prior_diffusion
 from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_objective
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
-from limner.dalle2.spec import DiffusionSpec
 from limner.data.loader import Gallery, open_gallery
+from limner.diffusion.spec import DiffusionSpec
 from limner.recipes.begin import begun
 from limner.recipes.embeddings import embedded, load_clip
 from limner.text import ClipTokenizer

@@ -15,12 +15,12 @@ from torch import nn
 
 from limner.dalle2 import upsampler as networks
 from limner.dalle2.objective import Pictures, reduced, upsampler_objective
-from limner.dalle2.spec import DiffusionSpec
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig, enlarged
 from limner.data.loader import Gallery, open_gallery
 from limner.diffusion.guidance import clipped
 from limner.diffusion.process import denoiser
 from limner.diffusion.samplers import dpm_solver_pp_2m, last
+from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws, mix
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun
