@@ -4,12 +4,15 @@ Order matters: guidance pushes x̂_0 out of the data's range, and clipping puts 
 denoisers with `clip=None`, guide them, and wrap the result in `clipped` or `thresholded`.
 """
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.diffusion.process import Denoised, Denoiser, per_row
+from limner.diffusion.process import Denoised, Denoiser, Steer, per_row
+from limner.diffusion.schedule import Schedule
 
 
 def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Denoiser:
@@ -42,6 +45,40 @@ def classifier_free_batched(both: Denoiser, scale: float) -> Denoiser:
         return _extrapolate(Denoised(x0=with_condition, variance=variance), Denoised(x0=without), scale)
 
     return denoise
+
+
+def gradient_of(score: Callable[[Tensor, Tensor], Float[Tensor, "b"]]) -> Steer:
+    """∇ of `score`(x_t, t), one number for each row, by x_t.
+
+    `score` stands for ln p(y | x_t): a classifier's log-probability, or noised CLIP's agreement with a
+    caption (Nichol et al. 2021, section 2.3). Rows must not meet in it.
+    """
+
+    def steer(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Float[Tensor, "b *d"]:
+        with torch.inference_mode(False), torch.enable_grad():
+            here = x_t.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(score(here, t).sum(), here)
+        return gradient
+
+    return steer
+
+
+def steered(denoise: Denoiser, steer: Steer, levels: Schedule, scale: float) -> Denoiser:
+    """Add `scale`·∇ ln p(y | x_t) to the score, for any sampler: x̂_0 + scale (1 − ᾱ)/√ᾱ · ∇.
+
+    The same as ε − scale √(1 − ᾱ) · ∇ (Dhariwal & Nichol 2021, algorithm 2). 0 is `denoise` itself, at its
+    price. With `ancestral`, its own `steer` shifts the mean instead (algorithm 1).
+    """
+    if scale == 0:
+        return denoise
+
+    def toward(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Denoised:
+        denoised = denoise(x_t, t)
+        signal = levels.alpha_bar_at(t)
+        reach = per_row(scale * (1 - signal) / signal.sqrt(), x_t)
+        return Denoised(x0=denoised.x0 + reach * steer(x_t, t), variance=denoised.variance)
+
+    return toward
 
 
 def clipped(denoise: Denoiser, limit: float) -> Denoiser:

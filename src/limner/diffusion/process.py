@@ -29,6 +29,8 @@ class Denoised:
 
 Network: TypeAlias = Callable[[Float[Tensor, "b *d"], Float[Tensor, "b"]], Float[Tensor, "b *o"]]
 Denoiser: TypeAlias = Callable[[Float[Tensor, "b *d"], Float[Tensor, "b"]], Denoised]
+# (x_t, t) → ∇ ln p(y | x_t), where to go for what is wanted.
+Steer: TypeAlias = Callable[[Float[Tensor, "b *d"], Float[Tensor, "b"]], Float[Tensor, "b *d"]]
 
 
 def per_row(values: Float[Tensor, "b"], like: Float[Tensor, "b *d"]) -> Float[Tensor, "b *ones"]:

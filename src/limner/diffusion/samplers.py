@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.diffusion.process import Denoised, Denoiser, log_variance, posterior_mean, to_eps
+from limner.diffusion.process import Denoised, Denoiser, Steer, log_variance, posterior_mean, to_eps
 from limner.diffusion.schedule import Schedule
 from limner.draws import Draws
 
@@ -47,10 +47,12 @@ def ancestral(
     draws: Draws,
     *,
     variance: Literal["small", "large"] = "small",
+    steer: Steer | None = None,
 ) -> Iterator[Step]:
     """Draw each x_{t−1} from p(x_{t−1} | x_t); DDPM algorithm 2.
 
-    The variance is the denoiser's own where it has learned one, else β̃ ("small") or β ("large").
+    The variance is the denoiser's own where it has learned one, else β̃ ("small") or β ("large"). `steer`
+    shifts the mean by Σ ∇ ln p(y | x_t), scale and all (Dhariwal & Nichol 2021, algorithm 1).
     """
     if variance not in ("small", "large"):
         raise ValueError(f"variance is {variance!r}: choose 'small' or 'large'")
@@ -66,6 +68,8 @@ def ancestral(
                 deviation: Tensor | float = math.exp(0.5 * fixed[level].item())
             else:
                 deviation = torch.exp(0.5 * log_variance(denoised.variance, levels, rows))
+            if steer is not None:
+                mean = mean + deviation**2 * steer(x, _times(levels, level, x))
             x = mean + deviation * _noise(draws, x)
         else:
             x = mean
@@ -223,7 +227,11 @@ def _walk(levels: Schedule, *, to_clean: bool) -> list[tuple[int, float, float]]
 
 
 def _ask(denoise: Denoiser, x: Float[Tensor, "b *d"], levels: Schedule, level: int) -> Denoised:
-    return denoise(x, torch.full((len(x),), levels.t[level].item(), dtype=x.dtype, device=x.device))
+    return denoise(x, _times(levels, level, x))
+
+
+def _times(levels: Schedule, level: int, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b"]:
+    return torch.full((len(x),), levels.t[level].item(), dtype=x.dtype, device=x.device)
 
 
 def _noise(draws: Draws, like: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
