@@ -31,6 +31,9 @@ class VisionConfig:
     `layout`: numbers of each patch that reach the embedding directly, 0 as published. The class token of a
     shallow tower looks at the picture through few heads and so through few patterns; what stands where is
     lost on the way, unless every place has a line of its own.
+
+    `times`: noise levels that the tower reads pictures at, with an embedding for each in the class token's
+    place, which is GLIDE's noised CLIP (Nichol et al. 2021, section 2.3); None: clean pictures alone.
     """
 
     resolution: int
@@ -39,6 +42,7 @@ class VisionConfig:
     layers: int
     heads: int
     layout: int = 0
+    times: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +129,8 @@ class VisionTower(nn.Module):
         tokens = (config.resolution // config.patch) ** 2 + 1
         std = config.width**-0.5
         self.patches = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=False)
-        self.class_token = nn.Parameter(std * torch.randn(config.width))
+        first = std * torch.randn(config.width if config.times is None else (config.times, config.width))
+        self.class_token = nn.Parameter(first)
         self.positions = nn.Parameter(std * torch.randn(tokens, config.width))
         self.norm_in = nn.LayerNorm(config.width)
         self.transformer = Transformer(
@@ -143,19 +148,38 @@ class VisionTower(nn.Module):
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
-    def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Features:
-        """Read pictures in [-1, 1]; tokens come with the class token first."""
+    def forward(self, pictures: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"] | None = None) -> Features:
+        """Read pictures in [-1, 1], noised to the levels `t` where the tower knows those.
+
+        Tokens come with the class token, or the level's, first.
+        """
         side = self.config.resolution
         if pictures.shape[2:] != (side, side):
             raise ValueError(f"pictures: {tuple(pictures.shape[2:])} pixels, this tower reads {side}×{side}")
         x = ((pictures + 1) / 2 - self.mean) / self.std
         x = rearrange(self.patches(x), "b d h w -> b (h w) d")
-        x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=x.shape[0]).to(x.dtype), x], dim=1)
+        x = torch.cat([self._first(t, len(x)).to(x.dtype), x], dim=1)
         x = self.transformer(self.norm_in(x + self.positions))
         pooled = self.norm_out(x[:, 0]) @ self.projection
         if self.layout is not None:
             pooled = pooled + self.layout(x[:, 1:])
         return Features(pooled, x)
+
+    def _first(self, t: Float[Tensor, "b"] | None, rows: int) -> Float[Tensor, "b 1 d"]:
+        """The class token, or the level's between two that are whole."""
+        times = self.config.times
+        if (t is None) != (times is None):
+            raise ValueError(
+                f"t: this tower reads pictures at {times} noise levels, so say which"
+                if t is None
+                else "t: this tower reads clean pictures; leave it out"
+            )
+        if t is None or times is None:
+            return repeat(self.class_token, "d -> b 1 d", b=rows)
+        below = t.floor().long().clamp(0, times - 1)
+        above = (below + 1).clamp(max=times - 1)
+        share = rearrange(t - below, "b -> b 1").to(self.class_token.dtype)
+        return rearrange(torch.lerp(self.class_token[below], self.class_token[above], share), "b d -> b 1 d")
 
 
 class TextTower(nn.Module):
@@ -205,9 +229,14 @@ class Clip(nn.Module):
         """Inverse temperature, kept at or below 100."""
         return self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
 
-    def encode_image(self, pictures: Float[Tensor, "b 3 h w"]) -> Features:
-        """Read pictures in [-1, 1] at this model's resolution; embeddings come un-normalised."""
-        features: Features = self.vision(pictures)
+    def encode_image(
+        self, pictures: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"] | None = None
+    ) -> Features:
+        """Read pictures in [-1, 1] at this model's resolution; embeddings come un-normalised.
+
+        `t`: the noise levels of a noised CLIP's pictures, fractional ones too.
+        """
+        features: Features = self.vision(pictures, t)
         return features
 
     def encode_text(self, ids: Int[Tensor, "b l"]) -> Features:
@@ -216,15 +245,24 @@ class Clip(nn.Module):
         return features
 
     def forward(
-        self, pictures: Float[Tensor, "b 3 h w"], ids: Int[Tensor, "b2 l"], *, chunk: int | None = None
+        self,
+        pictures: Float[Tensor, "b 3 h w"],
+        ids: Int[Tensor, "b2 l"],
+        *,
+        chunk: int | None = None,
+        t: Float[Tensor, "b"] | None = None,
     ) -> Pair:
-        """Unit embeddings of pictures and captions, and the scale of their cosine.
+        """Unit embeddings of pictures (at noise levels `t`) and captions, and the scale of their cosine.
 
         With `chunk`, each tower reads that many rows at a time and keeps only their embeddings; the inside
         of a chunk is computed anew on the way back. A batch then needs the memory of a chunk, and the
         gradient is exactly that of the whole batch (gradient caching, Gao et al. 2021).
         """
-        images = in_chunks(lambda rows: unit(self.encode_image(rows).pooled), pictures, chunk)
+
+        def seen(rows: Tensor) -> Tensor:
+            return unit(self.encode_image(pictures[rows], None if t is None else t[rows]).pooled)
+
+        images = in_chunks(seen, torch.arange(len(pictures), device=pictures.device), chunk)
         texts = in_chunks(lambda rows: unit(self.encode_text(rows).pooled), ids, chunk)
         return Pair(images, texts, self.scale, None if self.recall is None else self.recalled(images))
 

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.clip.model import MAX_SCALE, Clip, Pair
+from limner.diffusion.objective import noised
+from limner.diffusion.spec import DiffusionSpec
 from limner.distributed import averaged, gathered, rank
 from limner.draws import Draws
 from limner.objective import Loss, Objective, unwrapped
@@ -65,19 +67,24 @@ def forgotten(thumbnails: Float[Tensor, "b 3 s s"], pictures: Float[Tensor, "b 3
 
 
 def contrastive_objective(
-    chunk: int | None = None, *, recall_weight: float = 1.0
+    chunk: int | None = None, *, recall_weight: float = 1.0, noise: DiffusionSpec | None = None
 ) -> Objective[CaptionedPictures]:
     """The training objective: contrastive loss, and the share of rows that find their partner.
 
     `chunk`: rows at a time through the towers, for batches larger than memory (see `Clip.forward`).
-    `recall_weight`: of the thumbnails' error, where the model has a head for them.
+    `recall_weight`: of the thumbnails' error, where the model has a head for them. `noise`: the diffusion
+    whose noised pictures a noised CLIP reads, each row at a level of its own (Nichol et al. 2021, 2.3).
     """
 
-    def objective(model: torch.nn.Module, batch: CaptionedPictures, _draws: Draws) -> Loss:
+    def objective(model: torch.nn.Module, batch: CaptionedPictures, draws: Draws) -> Loss:
         clip = unwrapped(model, Clip)
         with torch.no_grad():  # as published: the temperature is clamped between steps, not in the graph
             clip.log_scale.clamp_(0, math.log(MAX_SCALE))
-        pair: Pair = model(batch.pictures, batch.ids, chunk=chunk)
+        pictures, t = batch.pictures, None
+        if noise is not None:
+            n = noised(noise, pictures, draws)
+            pictures, t = n.x_t, n.t
+        pair: Pair = model(pictures, batch.ids, chunk=chunk, t=t)
         images, texts = pair.images.float(), pair.texts.float()
         # Each process cuts the padding that its own rows share; to be gathered they need one length.
         missing = clip.config.text.context - batch.ids.shape[1]

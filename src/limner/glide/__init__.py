@@ -7,6 +7,7 @@ Nichol et al. 2021, "GLIDE: Towards Photorealistic Image Generation and Editing 
 Models".
 """
 
+from limner.glide.clip_guidance import agreement, toward_caption
 from limner.glide.masks import erased
 from limner.glide.model import (
     Caption,
@@ -29,6 +30,7 @@ __all__ = [
     "PicturesAndCaptions",
     "TextEncoder",
     "TextEncoderConfig",
+    "agreement",
     "erased",
     "filtered",
     "filtered_upsampler",
@@ -36,4 +38,5 @@ __all__ = [
     "mending",
     "paper",
     "read_ids",
+    "toward_caption",
 ]
