@@ -11,7 +11,7 @@ from PIL import Image
 
 import limner
 from limner.cli import main, unboxed
-from limner.cli.train import TAKES, Room, compiled
+from limner.cli.train import TAKES, Room, compiled, of_steps
 from limner.data.sample import sample_dir
 from limner.pipelines.dalle2 import PARTS, digest
 from limner.training import TrainConfig
@@ -55,6 +55,19 @@ def test_compiling_without_a_compiler_is_refused(refuses, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     said = refuses("train", "clip", *TRAIN, "--data", str(sample_dir()), "--compile")
     assert said.startswith("compile wants a C++ compiler, and there is none here: install g++")
+
+
+def test_other_numbers_of_steps_bring_their_schedules_along():
+    from limner.recipes import dvae
+
+    recipe = dvae.small()
+    shorter = of_steps(recipe, 300)
+    assert (shorter.train.steps, shorter.train.warmup) == (300, 30)
+    assert shorter.temperature.steps == recipe.temperature.steps // 10
+    assert shorter.temperature(299) == recipe.temperature.end
+    longer = of_steps(recipe, 2 * recipe.train.steps)
+    assert longer.train.warmup == recipe.train.warmup
+    assert longer.model == recipe.model
 
 
 def test_training_that_cannot_be_is_refused(refuses, tmp_path):

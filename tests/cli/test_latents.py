@@ -67,6 +67,7 @@ def test_each_row_moves_one_number(run, autoencoders):
         (("interpolate", "a.png", "b.png", "--steps", 1), "limner: steps is 1: give a whole number from 2"),
         (("interpolate", "a.png", "c.png"), "limner: no picture at c.png"),
         (("traverse", "a.png", "--dims", 10_000), "limner: dims is 10000: give a whole number from 1 to"),
+        (("traverse", "a.png", "--dims", 6, "--steps", 1025), "limner: steps is 1025: give a whole number"),
         (("traverse", "a.png", "--span", "nan"), "limner: span is nan: give a number above 0"),
     ],
 )

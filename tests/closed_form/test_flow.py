@@ -101,6 +101,21 @@ def test_a_rows_path_is_its_own() -> None:
         torch.testing.assert_close(alone[0], together[row], atol=1e-13, rtol=0)
 
 
+def test_a_field_that_gives_no_numbers_is_told_at_once() -> None:
+    def broken(x: Tensor, _: Tensor) -> Tensor:
+        return x * float("nan")
+
+    with pytest.raises(RuntimeError, match="the field is not a number near λ = "):
+        solve(broken, noise(1), 0.0, 1.0)
+
+
+def test_the_density_is_found_while_painting() -> None:
+    with torch.inference_mode():
+        x = noise(2) + 0
+        found = flow_log_density(gaussian(), x, LEVELS, rademacher(Draws([0, 1]), 2).double())
+    assert found.log_density.isfinite().all()
+
+
 def test_impossible_tolerances_and_endless_walks_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rtol is 0\.0 and atol"):
         solve(field(gaussian(), LEVELS), noise(1), *ends(LEVELS), rtol=0.0)

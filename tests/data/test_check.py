@@ -124,6 +124,16 @@ def test_sixteen_bits_of_grey_are_not_white(tmp_path) -> None:
         assert opened.mode.startswith("I")
         seen = np.asarray(upright(opened).convert("RGB"))
     assert (seen[..., 0] == deep >> 8).all()
+    # Turned all the same, and a dark one is as dark as it is.
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 3
+    Image.fromarray(deep // 300).save(tmp_path / "b.png", exif=turned)
+    with Image.open(tmp_path / "b.png") as opened:
+        assert (np.asarray(upright(opened)) == (deep // 300 >> 8)[::-1, ::-1]).all()
+    wide = Image.fromarray(np.array([[70_000, 300], [0, 1]], dtype=np.int32))
+    wide.save(tmp_path / "c.tiff")
+    with Image.open(tmp_path / "c.tiff") as opened:
+        assert np.asarray(upright(opened)).tolist() == [[255, 1], [0, 0]]
 
 
 def test_an_unwritable_sheet_is_one_line(folder, tmp_path) -> None:

@@ -24,8 +24,8 @@ def test_levels_are_even_until_all_are_known():
     sampler = LossAware(6, kept=2)
     for level in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5):
         sampler.record(torch.tensor([level]), torch.tensor([5.0 + level]))
-        assert sampler.probabilities().tolist() == [1 / 6] * 6
-        assert sampler.draw(Draws([1, 2])).weight.tolist() == [1.0, 1.0]
+        assert sampler.probabilities().tolist() == pytest.approx([1 / 6] * 6)
+        assert sampler.draw(Draws([1, 2])).weight.tolist() == pytest.approx([1.0, 1.0])
     sampler.record(torch.tensor([5]), torch.tensor([9.0]))
     assert sampler.probabilities().unique().numel() > 1
 
@@ -34,7 +34,7 @@ def test_probabilities_follow_the_root_of_the_mean_square_of_the_last_losses():
     sampler = LossAware(2, kept=2, uniform=0.1)
     for losses in ((100.0, 100.0), (3.0, 1.0), (4.0, 1.0)):  # the first pair is forgotten
         sampler.record(torch.tensor([0, 1]), torch.tensor(losses))
-    size = torch.tensor([12.5**0.5, 1.0], dtype=torch.float64)
+    size = torch.tensor([12.5**0.5, 1.0])
     torch.testing.assert_close(sampler.probabilities(), 0.9 * size / size.sum() + 0.05)
 
 
@@ -45,6 +45,13 @@ def test_the_estimate_is_unbiased_and_scatters_least():
     assert estimate.mean().item() == pytest.approx(TRUE.mean().item(), rel=0.01)
     # With p ∝ L every draw says the same, but for the share that stays even.
     assert estimate.std() < 0.05 * even.std()
+
+
+def test_a_loss_that_is_no_number_is_not_remembered():
+    sampler = filled()
+    before = sampler.probabilities()
+    sampler.record(torch.tensor([2]), torch.tensor([float("nan")]))
+    assert torch.equal(sampler.probabilities(), before)
 
 
 def test_a_row_has_its_own_number():

@@ -190,6 +190,8 @@ def test_a_condition_changes_what_is_expected_and_begins_by_changing_nothing():
         assert torch.equal(fresh(x, words).log_density, fresh(x).log_density)
     with pytest.raises(ValueError, match="condition: this model was made without one"):
         Glow(SMALL)(x, words)
+    with pytest.raises(ValueError, match="condition: this model was made without one"):
+        Glow(SMALL).sample(Draws([1]), temperature=1.0, condition=words[:1])
 
 
 def test_a_strip_has_the_pictures_at_its_ends():
@@ -242,6 +244,8 @@ def test_published_parameter_counts(changes, count):
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="resolution: 12 cannot be halved 3 times; give a multiple of 8"):
         replace(SMALL, resolution=12, levels=3)
+    with pytest.raises(ValueError, match="levels: 0; give at least 1"):
+        replace(SMALL, levels=0)
     with pytest.raises(ValueError, match="bits: 9; a colour value has 1 to 8"):
         replace(SMALL, bits=9)
     with pytest.raises(ValueError, match=r"x: shape .*; this model takes \(pictures, 3, 8, 8\)"):

@@ -157,6 +157,25 @@ def test_training_goes_on_from_a_transformer_and_its_words(trained, dvae, tmp_pa
     assert (again / "transformer" / "bpe.json").read_bytes() == (first / "bpe.json").read_bytes()
 
 
+def test_the_words_of_a_run_survive_another_that_is_refused(trained, dvae, tmp_path):
+    out = shutil.copytree(trained, tmp_path / "run")
+    other = shutil.copytree(trained / "line" / "transformer", tmp_path / "other")
+    CaptionTokenizer.train(["other words", "other words"], 300).save(other / "bpe.json")
+    before = (out / "bpe.json").read_bytes()
+    with pytest.raises(LimnerError, match="already holds a run"):
+        dalle1.run(
+            tiny(),
+            folders=[sample_dir()],
+            share=None,
+            out=out,
+            resume=False,
+            device="cpu",
+            dvae=dvae,
+            init_from=other,
+        )
+    assert (out / "bpe.json").read_bytes() == before
+
+
 def test_a_resumed_run_ends_with_the_same_bits(trained, dvae, tmp_path):
     """Killed at half, after which neither words nor codes are made anew."""
     half = shutil.copytree(trained, tmp_path / "half")

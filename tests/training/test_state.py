@@ -143,6 +143,15 @@ def test_a_half_written_state_is_not_one(tmp_path):
     assert [path.name for path in states(tmp_path)] == ["step_00000002.pt", "step_00000004.pt"]
 
 
+def test_a_state_of_another_rule_is_told_apart(tmp_path):
+    run = Run(seed=0, steps=2)
+    run.save(tmp_path, 2)
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    others = [run.optimizer, torch.optim.Muon([weight], lr=0.1)]
+    with pytest.raises(LimnerError, match="was trained by AdamW, and this recipe trains by AdamW and Muon"):
+        load_state(tmp_path, model=run.model, ema=run.ema, optimizers=others)
+
+
 def test_a_full_disk_is_one_line_and_leaves_no_half(tmp_path, monkeypatch):
     run = Run(seed=0, steps=2)
     run.save(tmp_path, 2)

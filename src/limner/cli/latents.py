@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from limner.vae import Vae
 
 PANEL = 128
+# Pictures on a sheet of single numbers.
+MOST = 1024
 
 INTERPOLATE_HELP = """Show the way from one picture to another, through the numbers of a VAE.
   limner interpolate apple.png pear.png --steps 7"""
@@ -92,6 +94,11 @@ class Traverse:
         image = open_picture(self.image)
         network, metadata = _vae(self.weights, self.device)
         _checked("dims", self.dims, 1, network.config.latent)
+        if self.dims * self.steps > MOST:
+            raise ValueError(
+                f"dims is {self.dims} and steps {self.steps}, which makes {self.dims * self.steps} pictures: "
+                f"give numbers whose product is at most {MOST}"
+            )
         picture = seen([image], network.config.resolution).to(next(network.parameters()).device)
         found = network.traversals(picture, self.dims, steps=self.steps, span=self.span)
         rows = [[_large(image) for image in to_images(row)] for row in found.pictures]

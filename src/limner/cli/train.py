@@ -139,8 +139,9 @@ class Train:
                     f"{name} is {given}: `limner train {self.room}` does not take it, so leave it out"
                 )
         if self.init_from is not None and not (self.init_from / "config.json").is_file():
+            left = "OUT/line/transformer" if self.room == "dalle1" else "OUT/model"
             raise ValueError(
-                f"init_from is '{self.init_from}', which holds no trained model: give OUT/model of "
+                f"init_from is '{self.init_from}', which holds no trained model: give {left} of "
                 f"`limner train {self.room}`"
             )
         if self.steps is not None and self.steps < 1:
@@ -155,9 +156,10 @@ class Train:
         recipe = import_module(f"limner.recipes.{self.room}")
         given = {"share": self.share, "init_from": self.init_from, "clip": self.clip, "dvae": self.dvae}
         asked = getattr(recipe, self.size)()
-        own = {"steps": self.steps, "learning_rate": self.learning_rate}
-        if changed := {name: value for name, value in own.items() if value is not None}:
-            asked = replace(asked, train=replace(asked.train, **changed))
+        if self.steps is not None:
+            asked = of_steps(asked, self.steps)
+        if self.learning_rate is not None:
+            asked = replace(asked, train=replace(asked.train, learning_rate=self.learning_rate))
         return recipe.run(
             compiled(asked) if self.compile else asked,
             folders=self.data,
@@ -166,6 +168,20 @@ class Train:
             device=device_named(self.device).type,
             **{name: given[name] for name in TAKES[self.room]},
         )
+
+
+def of_steps(recipe: R, steps: int) -> R:
+    """The recipe with so many steps: at most a tenth warm up, and its own schedules are as much shorter."""
+    from limner.dvae import Ramp
+
+    training = recipe.train
+    shorter = replace(training, steps=steps, warmup=min(training.warmup, steps // 10))
+    ramps = {
+        field.name: replace(ramp, steps=max(1, ramp.steps * steps // training.steps))
+        for field in fields(recipe)
+        if isinstance(ramp := getattr(recipe, field.name), Ramp)
+    }
+    return replace(recipe, train=shorter, **ramps)
 
 
 def check_compiler() -> None:

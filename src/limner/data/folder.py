@@ -4,6 +4,7 @@ Captions come from `captions.jsonl` (`{"file": ..., "captions": [...]}` or `"cap
 `captions.csv` (columns `file`, `caption`) or from a text file beside each picture, one caption a line.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -237,9 +238,16 @@ def upright(picture: Image.Image) -> Image.Image:
     picture: it stays as it lies. Raises what Pillow raises when the pixels are broken.
     """
     picture.load()
-    if picture.mode.startswith("I") and (deep := np.asarray(picture)).max() > 255:
-        picture = Image.fromarray((deep >> 8).astype(np.uint8))
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # Malformed EXIF may raise anything; malformed pixels have raised above.
-        return picture
+    # Malformed EXIF may raise anything; malformed pixels have raised above.
+    with contextlib.suppress(Exception):
+        picture = ImageOps.exif_transpose(picture)
+    return eight_bit(picture)
+
+
+def eight_bit(picture: Image.Image) -> Image.Image:
+    """A picture of 16 bits of grey with the upper 8 of them; any other as it is."""
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
+    if picture.mode == "I" and (deep := np.asarray(picture)).max() > 255:
+        return Image.fromarray((deep.clip(0, 65_535) >> 8).astype(np.uint8))
+    return picture

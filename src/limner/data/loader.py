@@ -39,6 +39,8 @@ COLOURS = [name for name in GROUNDS if name != "white"]
 PLAIN_SHARE = 0.6
 # Coloured grounds that each picture has, besides white.
 COLOURED_GROUNDS = 3
+# How pictures are decoded; what was kept when it was done otherwise is decoded again.
+DECODER = 2
 
 
 class Drawn(NamedTuple):
@@ -170,7 +172,8 @@ def _pixels(folder: Path, records: Sequence[Record], size: int) -> tuple[NDArray
     Those that cannot be decoded keep an empty row, so that rows and records stay aligned; beside the pixels
     is kept which they are and why. That file is written last: pixels without it are decoded again.
     """
-    listing = json.dumps([[str(r.file), r.file.stat().st_size, r.file.stat().st_mtime_ns] for r in records])
+    files = [[str(r.file), r.file.stat().st_size, r.file.stat().st_mtime_ns] for r in records]
+    listing = json.dumps([DECODER, files])
     key = hashlib.sha256(listing.encode()).hexdigest()[:16]
     cache = folder / ".limner"
     path = cache / f"pixels_{size}_{key}.npy"

@@ -53,7 +53,7 @@ def field(denoise: Denoiser, levels: Schedule) -> Field:
 
     def slope(x: Float[Tensor, "b *d"], half_log_snr: Float[Tensor, "b"]) -> Float[Tensor, "b *d"]:
         alpha = per_row((2 * half_log_snr).sigmoid().sqrt(), x)
-        x0 = denoise(x, levels.t_at(2 * half_log_snr).to(x.dtype)).x0
+        x0 = denoise(x, levels.t_at(2 * half_log_snr).to(x.dtype).to(x.device)).x0
         return alpha * (x0 - alpha * x)
 
     return slope
@@ -80,11 +80,12 @@ def solve(
     Every row has a λ and a step of its own, so that its path does not depend on its neighbours; the field is
     asked for all rows until the last has arrived. A step stands where the root mean square of error /
     (atol + rtol·|x|) is at most 1. Raises ValueError for a tolerance that is not positive, RuntimeError
-    where `most` steps do not suffice.
+    where `most` steps do not suffice or the field gives no finite numbers.
     """
     if not (rtol > 0 and atol > 0):
         raise ValueError(f"rtol is {rtol} and atol {atol}: give positive tolerances")
-    at = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
+    # On the CPU: not every device has the float64 that a row's λ wants.
+    at = torch.full((len(x),), start, dtype=torch.float64)
     step = torch.full_like(at, (end - start) * FIRST)
     first = slope(x, at)
     evaluations = 1
@@ -99,7 +100,9 @@ def solve(
         evaluations += len(NODES)
         error = _combined(slopes, ERRORS, step)
         allowed = atol + rtol * torch.maximum(x.abs(), there.abs())
-        ratio = reduce((error / allowed).square(), "b ... -> b", "mean").sqrt().double()
+        ratio = reduce((error / allowed).square(), "b ... -> b", "mean").sqrt().cpu().double()
+        if ratio.isnan().any():
+            raise RuntimeError(f"the field is not a number near λ = {at[ratio.isnan()].tolist()}")
         taken = (ratio <= 1) & ~arrived
         at = torch.where(taken, torch.where(final, torch.full_like(at, end), at + step), at)
         x, first = _chosen(taken, there, x), _chosen(taken, slopes[-1], first)
@@ -135,4 +138,4 @@ def _combined(
 def _chosen(
     rows: Bool[Tensor, "b"], yes: Float[Tensor, "b *d"], no: Float[Tensor, "b *d"]
 ) -> Float[Tensor, "b *d"]:
-    return torch.where(rows.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
+    return torch.where(rows.to(yes.device).reshape(-1, *[1] * (yes.ndim - 1)), yes, no)

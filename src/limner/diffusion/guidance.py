@@ -57,7 +57,7 @@ def gradient_of(score: Callable[[Tensor, Tensor], Float[Tensor, "b"]]) -> Steer:
     def steer(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Float[Tensor, "b *d"]:
         with torch.inference_mode(False), torch.enable_grad():
             here = x_t.detach().clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(score(here, t).sum(), here)
+            (gradient,) = torch.autograd.grad(score(here, t.clone()).sum(), here)
         return gradient
 
     return steer

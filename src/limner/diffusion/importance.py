@@ -5,6 +5,7 @@ probability ∝ √E[L_t²] and weighed by its inverse, every level counts as be
 scatters least. Nichol & Dhariwal 2021, section 3.3.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,7 @@ class LossAware(nn.Module):
         if not 0 < uniform <= 1:
             raise ValueError(f"uniform: {uniform}; give a share above 0 and at most 1")
         self.uniform = uniform
-        self.register_buffer("losses", torch.zeros(steps, kept, dtype=torch.float64))
+        self.register_buffer("losses", torch.zeros(steps, kept))
         self.register_buffer("counts", torch.zeros(steps, dtype=torch.int64))
 
     def probabilities(self) -> Float[Tensor, "steps"]:
@@ -61,8 +62,9 @@ class LossAware(nn.Module):
     def record(self, index: Int[Tensor, "b"], losses: Float[Tensor, "b"]) -> None:
         """Remember the unweighted losses of these rows, and of all other processes', in rank order."""
         kept = self.losses.shape[1]
-        # As one table, since levels have to stay with their losses; float64 holds both.
-        rows = gathered(torch.stack([index.double(), losses.detach().double()], dim=1))
-        for level, loss in zip(rows[:, 0].long().tolist(), rows[:, 1], strict=True):
-            self.losses[level, self.counts[level] % kept] = loss
-            self.counts[level] += 1
+        # As one table, since levels have to stay with their losses; float32 counts to sixteen millions.
+        rows = gathered(torch.stack([index.float(), losses.detach().float()], dim=1)).cpu()
+        for level, loss in zip(rows[:, 0].long().tolist(), rows[:, 1].tolist(), strict=True):
+            if math.isfinite(loss):
+                self.losses[level, int(self.counts[level]) % kept] = loss
+                self.counts[level] += 1

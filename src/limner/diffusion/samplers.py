@@ -1,9 +1,9 @@
 """Ways from noise to data, for any denoiser.
 
 Each sampler is a generator: it walks `levels` from the noisiest to the cleanest and yields a `Step` after
-each evaluation of the denoiser, so a caller may draw a progress bar, show x̂_0 or stop early; `last` just
-runs it. The start is N(0, I). With `to_clean` the walk ends on clean data, one evaluation for each level;
-without, it ends at the cleanest level, one evaluation fewer.
+each step, so a caller may draw a progress bar, show x̂_0 or stop early; `last` just runs it. The start is
+N(0, I). With `to_clean` the walk ends on clean data, one step for each level; without, it ends at the
+cleanest level, one step fewer. A step is one evaluation of the denoiser, but two of `heun`.
 """
 
 import math

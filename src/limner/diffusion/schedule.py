@@ -85,9 +85,8 @@ class Schedule:
         return _interpolate(t.detach().to("cpu", torch.float64), self.t, self.log_snr).sigmoid()
 
     def t_at(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The time at any log-SNR, the inverse of `alpha_bar_at`'s; float64, where `log_snr` lies."""
-        there = _interpolate(-log_snr.detach().to("cpu", torch.float64), -self.log_snr, self.t)
-        return there.to(log_snr.device)
+        """The time at any log-SNR, the inverse of `alpha_bar_at`'s; float64, on the CPU."""
+        return _interpolate(-log_snr.detach().to("cpu", torch.float64), -self.log_snr, self.t)
 
     def take(self, indices: Sequence[int]) -> "Schedule":
         """The sub-list of levels at `indices` (strictly ascending); iDDPM section 4."""
@@ -108,7 +107,7 @@ class Schedule:
             raise ValueError(f"steps is {steps}: give at least 1")
         noisiest = max(self.log_snr[-1].item(), lowest)
         levels = torch.linspace(noisiest, self.log_snr[0].item(), steps, dtype=torch.float64).flip(0)
-        return Schedule(t=_interpolate(-levels, -self.log_snr, self.t), alpha_bar=levels.sigmoid())
+        return Schedule(t=self.t_at(levels), alpha_bar=levels.sigmoid())
 
     def edm_spaced(self, steps: int, *, rho: float = 7.0, largest: float = 80.0) -> "Schedule":
         """`steps` levels even in σ^(1/ρ), σ = √((1−ᾱ)/ᾱ), at fractional times; EDM eq. 5.
@@ -120,7 +119,7 @@ class Schedule:
         ends = torch.exp(-0.5 * self.log_snr[[-1, 0]]).clamp(max=largest) ** (1 / rho)
         sigmas = torch.linspace(ends[0].item(), ends[1].item(), steps, dtype=torch.float64).flip(0) ** rho
         log_snr = -2 * sigmas.log()
-        return Schedule(t=_interpolate(-log_snr, -self.log_snr, self.t), alpha_bar=log_snr.sigmoid())
+        return Schedule(t=self.t_at(log_snr), alpha_bar=log_snr.sigmoid())
 
 
 def linear(steps: int) -> Schedule:

@@ -39,6 +39,9 @@ class GlowConfig:
                 f"resolution: {self.resolution} cannot be halved {self.levels} times; give a multiple of "
                 f"{2**self.levels}"
             )
+        for name in ("levels", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}; give at least 1")
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits: {self.bits}; a colour value has 1 to 8")
 
@@ -95,7 +98,9 @@ class Glow(nn.Module):
     def forward(self, x: Float[Tensor, "b 3 h w"], condition: Float[Tensor, "b k"] | None = None) -> Encoded:
         """Dequantised pictures, as `dequantised` makes them, to noise: figure 2b of the paper."""
         with torch.autocast(x.device.type, enabled=False):
-            self._check(x, condition)
+            side = self.config.resolution
+            if x.shape[1:] != (COLOURS, side, side):
+                raise ValueError(f"x: shape {tuple(x.shape)}; this model takes (pictures, 3, {side}, {side})")
             noise, density, z = [], x.new_zeros(len(x)), x
             for level, steps in enumerate(self.levels):
                 z = squeezed(z)
@@ -148,13 +153,10 @@ class Glow(nn.Module):
 
     def dequantised(self, pictures: Float[Tensor, "b 3 h w"], draws: Draws) -> Float[Tensor, "b 3 h w"]:
         """Pictures in [-1, 1] as values of so many bits in [-1/2, 1/2), each spread over its bin."""
-        bins = 2**self.config.bits
-        levels = ((pictures + 1) * 127.5).round().clamp(0, 255)
-        low = (levels / 2 ** (8 - self.config.bits)).floor() / bins - 0.5
-        return low + draws.uniform(*pictures.shape[1:]).to(pictures) / bins
+        return self._binned(pictures, draws.uniform(*pictures.shape[1:]).to(pictures))
 
     def quantised(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Dequantised values as pictures in [-1, 1], the middle of each bin; what lies outside is clipped."""
+        """Dequantised values as pictures in [-1, 1], the bins evenly from end to end; the rest is clipped."""
         bins = 2**self.config.bits
         level = ((x + 0.5) * bins).floor().clamp(0, bins - 1)
         return level / (bins - 1) * 2 - 1
@@ -164,10 +166,7 @@ class Glow(nn.Module):
         self, pictures: Float[Tensor, "b 3 h w"], condition: Float[Tensor, "b k"] | None = None
     ) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """The noise of pictures in [-1, 1], each value in the middle of its bin."""
-        bins = 2**self.config.bits
-        levels = ((pictures + 1) * 127.5).round().clamp(0, 255)
-        middle = ((levels / 2 ** (8 - self.config.bits)).floor() + 0.5) / bins - 0.5
-        found: Encoded = self(middle, condition)
+        found: Encoded = self(self._binned(pictures, torch.full_like(pictures, 0.5)), condition)
         return found.noise
 
     @torch.no_grad()
@@ -211,6 +210,14 @@ class Glow(nn.Module):
         both = self.encode(torch.stack([a, b]))
         return self.decode(tuple(torch.lerp(e[:1], e[1:], share.to(e)) for e in both))
 
+    def _binned(
+        self, pictures: Float[Tensor, "b 3 h w"], place: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Each value at a `place` in [0, 1) of its bin."""
+        levels = ((pictures + 1) * 127.5).round().clamp(0, 255)
+        bin_ = (levels / 2 ** (8 - self.config.bits)).floor()
+        return (bin_ + place) / 2**self.config.bits - 0.5
+
     def _prior(self, level: int) -> Gaussian:
         prior = self.priors[level]
         assert isinstance(prior, Gaussian)
@@ -219,17 +226,12 @@ class Glow(nn.Module):
     def _expected_top(
         self, rows: int, condition: Float[Tensor, "b k"] | None
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        if condition is not None and self.hear is None:
+            raise ValueError("condition: this model was made without one; leave it out")
         channels, height, width = self.shapes[-1]
         nothing = next(self.parameters()).new_zeros(rows, 2 * channels, height, width)
         beside = None if self.hear is None or condition is None else self.hear(condition)
         return self.top.expected(nothing, beside)
-
-    def _check(self, x: Float[Tensor, "b 3 h w"], condition: Float[Tensor, "b k"] | None) -> None:
-        side = self.config.resolution
-        if x.shape[1:] != (COLOURS, side, side):
-            raise ValueError(f"x: shape {tuple(x.shape)}; this model takes (pictures, 3, {side}, {side})")
-        if condition is not None and self.hear is None:
-            raise ValueError("condition: this model was made without one; leave it out")
 
 
 def squeezed(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c4 h2 w2"]:

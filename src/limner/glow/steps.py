@@ -74,13 +74,17 @@ class Mix(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, ""]]:
         """z, and ln |det| of any row: H W ln |det W|."""
-        # In float64: a determinant is a product of as many numbers as there are channels.
-        log_det = self.weight.diagonal().sum() if self.lu else torch.linalg.slogdet(self.weight.double())[1]
-        return _mixed(x, self.matrix()), x.shape[2] * x.shape[3] * log_det.to(x.dtype)
+        log_det = self.weight.diagonal().sum() if self.lu else torch.linalg.slogdet(_exact(self.weight))[1]
+        return _mixed(x, self.matrix()), x.shape[2] * x.shape[3] * log_det.to(x.dtype).to(x.device)
 
     def inverse(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """x again, by W⁻¹."""
-        return _mixed(z, torch.linalg.inv(self.matrix().double()).to(z.dtype))
+        return _mixed(z, torch.linalg.inv(_exact(self.matrix())).to(z.dtype).to(z.device))
+
+
+def _exact(matrix: Float[Tensor, "c c"]) -> Float[Tensor, "c c"]:
+    """In float64, on the CPU where the device has none: determinants and inverses are long products."""
+    return matrix.to("cpu", torch.float64) if matrix.device.type == "mps" else matrix.double()
 
 
 def _mixed(x: Float[Tensor, "b c h w"], matrix: Float[Tensor, "c c"]) -> Float[Tensor, "b c h w"]:

@@ -45,7 +45,7 @@ from limner.pipelines.settings import (
     commissions,
 )
 from limner.pipelines.stages import Developed, Partial, Ranked, Read, TokenStage, Written
-from limner.pipelines.words import read_with
+from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import CaptionTokenizer, ClipTokenizer
 
 # The parts of a line's folder; where it has no CLIP, the one that ships ranks.
@@ -176,6 +176,8 @@ class Dalle1:
         if size is not None:
             checked_size(size, self.sizes)
         wanted = candidates_for(prompts, count=count, seed=seed, of=chosen.candidates)
+        checked_words(prompts)
+        self._tell_turns(len(wanted), chosen, at_once)
         each = count if chosen.candidates is None else chosen.candidates
         together = max(1, self.fitting(chosen, at_once) // each) * each
         clock = Clock(len(wanted) * (self.transformer.config.grid + 2), on_tick)
@@ -203,7 +205,9 @@ class Dalle1:
             raise ValueError(
                 f"candidates is {chosen.candidates}: a stream is of one picture, so leave it out"
             )
-        read = self.read(commissions(prompt, count=1, seed=seed))
+        wanted = commissions(prompt, count=1, seed=seed)
+        checked_words(prompt)
+        read = self.read(wanted)
         return self._partials(read, chosen)
 
     def complete(
@@ -227,6 +231,8 @@ class Dalle1:
         """
         chosen = settings or TokenSettings()
         wanted = candidates_for([prompt], count=count, seed=seed, of=chosen.candidates)
+        checked_words(prompt)
+        self._tell_turns(len(wanted), chosen, at_once)
         kept = self.top(image, keep)
         grid = self.transformer.config.grid
         clock = Clock(len(wanted) * (grid - len(kept) + 2), on_tick)
@@ -263,6 +269,16 @@ class Dalle1:
         each, free = self.bytes_each(settings), free_bytes(self.device)
         return bounded(at_once, most=WRITTEN_AT_ONCE, each=each, free=free)
 
+    def _tell_turns(self, total: int, settings: TokenSettings, at_once: int | None) -> None:
+        """Warn where memory, not choice, has pictures written in turns."""
+        fit = self.fitting(settings, at_once)
+        if at_once is None and fit < min(total, WRITTEN_AT_ONCE):
+            warnings.warn(
+                f"of {total} pictures {fit} fit into memory at once, so they are written in turns",
+                MemoryWarning,
+                stacklevel=3,
+            )
+
     def bytes_each(self, settings: TokenSettings) -> int:
         """About the memory that a picture takes while it is written, besides the weights."""
         config, dtype = self.transformer.config, self.transformer.head.weight.dtype
@@ -291,7 +307,7 @@ class Dalle1:
     def read(self, wanted: Sequence[Commission]) -> Read:
         """Words → ids. A caption too long for the transformer is cut, with one `CutCaptionWarning`."""
         prompts = list(dict.fromkeys(commission.prompt for commission in wanted))
-        read_with(self.tokenizer, prompts)
+        told_of_unknown(self.tokenizer, prompts)
         ids = self.tokenizer(prompts, self.transformer.config.caption).to(self.device)
         rows = [prompts.index(commission.prompt) for commission in wanted]
         return Read(commissions=tuple(wanted), ids=ids[rows])
@@ -307,13 +323,7 @@ class Dalle1:
         advance: Callable[[int], None] = _silently,
     ) -> Written:
         """Transformer: ids → a grid of image tokens each, below the rows that are `kept`."""
-        chunk, total = self.fitting(settings, at_once), len(read.commissions)
-        if at_once is None and chunk < min(total, WRITTEN_AT_ONCE):
-            warnings.warn(
-                f"of {total} pictures {chunk} fit into memory at once, so they are written in turns",
-                MemoryWarning,
-                stacklevel=2,
-            )
+        chunk = self.fitting(settings, at_once)
         grids = []
         for start in range(0, len(read.commissions), chunk):
             part = slice(start, start + chunk)

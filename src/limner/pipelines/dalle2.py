@@ -31,7 +31,7 @@ from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import sample, sides
 from limner.pipelines.settings import Commission, PaintSettings, checked_size, commissions
 from limner.pipelines.stages import Drawn, Enlarged, Imagined, Stage, Understood, eight_bit
-from limner.pipelines.words import read_with
+from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 
 PARTS = ("clip", "prior", "decoder", "upsampler")
@@ -159,6 +159,7 @@ class Dalle2:
         side = self.sizes[1] if size is None else size
         checked_size(side, self.sizes)
         wanted = commissions(prompts, count=count, seed=seed)
+        checked_words(prompts)
         self._check_steps(chosen)
         passed = self._stages(wanted, side, chosen, on_tick)
         if stages:
@@ -182,7 +183,7 @@ class Dalle2:
         """Words → ids → what CLIP's text tower makes of them: its tokens, and z_t."""
         context = self.clip.config.text.context
         prompts = list(dict.fromkeys(commission.prompt for commission in wanted))
-        read_with(self.tokenizer, prompts)
+        told_of_unknown(self.tokenizer, prompts)
         ids = torch.cat([self.tokenizer(prompts, context), self.tokenizer([""], context)]).to(self.device)
         read = clip_reader(self.clip)(ids)
         rows = torch.tensor([prompts.index(commission.prompt) for commission in wanted], device=self.device)

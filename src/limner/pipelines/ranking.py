@@ -13,7 +13,7 @@ from limner.pipelines.devices import device_named
 from limner.pipelines.loading import loaded
 from limner.pipelines.pictures import seen
 from limner.pipelines.settings import checked_prompt
-from limner.pipelines.words import read_with
+from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 from limner.weights import shipped
 
@@ -29,12 +29,13 @@ def rank(
     and shape; transparent ones are seen on white. Raises ValueError for words or pictures that are missing.
     """
     checked_prompt(text)
+    checked_words(text)
     if not images:
         raise ValueError("images is empty: give at least one picture")
     place = device_named(device)
     clip = loaded(clip_folder(weights), ClipConfig, Clip, place)
     tokenizer = ClipTokenizer(clip.config.text.vocabulary)
-    read_with(tokenizer, [text])
+    told_of_unknown(tokenizer, [text])
     scores: list[float] = cosines(clip, tokenizer, text, images).tolist()
     return scores
 

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from limner.text import CaptionTokenizer, ClipTokenizer, UnknownCharacterWarning, clean
 
 
-def read_with(tokenizer: CaptionTokenizer | ClipTokenizer, prompts: Sequence[str]) -> None:
-    """Raise ValueError for a prompt of which cleaning leaves nothing; warn of characters without a token."""
-    for prompt in prompts:
+def checked_words(prompts: str | Sequence[str]) -> None:
+    """Raise ValueError for a prompt of which cleaning, as readers do it, leaves nothing."""
+    for prompt in [prompts] if isinstance(prompts, str) else prompts:
         if not clean(prompt):
             raise ValueError(
                 f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
             )
+
+
+def told_of_unknown(tokenizer: CaptionTokenizer | ClipTokenizer, prompts: Sequence[str]) -> None:
+    """Warn, once for all prompts, of characters that this reader has no token for."""
     if unknown := "".join(dict.fromkeys(c for prompt in prompts for c in tokenizer.unknown(prompt))):
         warnings.warn(
             f"no word of this model holds {' '.join(unknown)}: it sees bytes that tell it nothing",

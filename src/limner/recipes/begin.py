@@ -1,4 +1,7 @@
-"""Training that goes on from weights of an earlier one, with a schedule of its own."""
+"""Training that goes on from weights of an earlier one, with a schedule of its own.
+
+What cannot be is refused before pictures are read or anything is written.
+"""
 
 from dataclasses import fields
 from pathlib import Path
@@ -11,14 +14,11 @@ from limner import checkpoint
 M = TypeVar("M", bound=nn.Module)
 
 
-def begun(model: M, config: Any, init_from: Path | None) -> M:
-    """`model`, with the weights in the folder `init_from` where one is given.
-
-    Raises ValueError, naming what differs, for weights of a network that `config` does not describe.
-    """
+def checked_start(config: Any, init_from: Path | None) -> None:
+    """Raise ValueError, naming what differs, for weights of a network that `config` does not describe."""
     if init_from is None:
-        return model
-    theirs, state = checkpoint.load(init_from, type(config))
+        return
+    theirs, _ = checkpoint.load(init_from, type(config))
     differing = [
         f"{field.name} is {kept}, not {ours}"
         for field in fields(config)
@@ -29,5 +29,11 @@ def begun(model: M, config: Any, init_from: Path | None) -> M:
             f"init_from is '{init_from}', of another network than this recipe's ({'; '.join(differing)}): "
             "give the weights of one that was trained at this --size"
         )
-    checkpoint.load_into(model, state)
+
+
+def begun(model: M, config: Any, init_from: Path | None) -> M:
+    """`model`, with the weights in the folder `init_from` where one is given; see `checked_start`."""
+    checked_start(config, init_from)
+    if init_from is not None:
+        checkpoint.load_into(model, checkpoint.load(init_from, type(config))[1])
     return model

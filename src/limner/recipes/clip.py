@@ -16,7 +16,7 @@ from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig, contrastive_
 from limner.clip.model import vit_h_16
 from limner.clip.objective import CaptionedPictures
 from limner.data.loader import Gallery, open_gallery
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig, train
 
@@ -137,6 +137,7 @@ def run(
     init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
+    checked_start(recipe.model, init_from)
     gallery = open_gallery(folders, size=recipe.model.vision.resolution, share=share)
     torch.manual_seed(recipe.train.seed)
     model = Clip(recipe.model)

@@ -41,7 +41,7 @@ from limner.draws import Draws, mix
 from limner.dvae import DVae, DVaeConfig
 from limner.errors import LimnerError
 from limner.evaluation.likelihood import unigram
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.recipes.codes import coded, finished
 from limner.recipes.pictures import grid
 from limner.text import CaptionTokenizer
@@ -194,6 +194,9 @@ def run(
 
     Raises ValueError for a dVAE that writes other tokens than the recipe's model.
     """
+    checked_start(recipe.model, init_from)
+    if init_from is not None:
+        CaptionTokenizer.load(init_from / VOCABULARY)  # or say now that it is not there
     painter = finished(DVae, DVaeConfig, dvae, device)
     model, seed = recipe.model, recipe.train.seed
     if (painter.config.grid, painter.config.vocabulary) != (model.grid, model.image_vocabulary):
@@ -208,7 +211,7 @@ def run(
 
     gallery = open_gallery(folders, size=painter.config.resolution, share=share)
     codes = coded(encode, gallery, weights=checkpoint.digest(dvae), out=out)
-    if init_from is not None:
+    if init_from is not None and not (out / "log.jsonl").exists():
         # The weights know these words; others would be other ids.
         CaptionTokenizer.load(init_from / VOCABULARY).save(out / VOCABULARY)
     tokenizer = vocabulary(gallery, model.text_vocabulary, seed=seed, kept=out / VOCABULARY)

@@ -28,7 +28,7 @@ from limner.diffusion.samplers import dpm_solver_pp_2m, last
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.layers.unet import UNetConfig
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.recipes.embeddings import embedded, load_clip
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
@@ -211,6 +211,7 @@ def run(
     Raises ValueError for a CLIP of other widths than the recipe's model, and for a model that reads captions
     by itself.
     """
+    checked_start(recipe.model, init_from)
     reader = load_clip(clip, device)
     model, seen, width = recipe.model, reader.config.embedding, reader.config.text.width
     if not isinstance(model.text, ClipTextConfig):

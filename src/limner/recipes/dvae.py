@@ -35,7 +35,7 @@ from limner.data.loader import Gallery, open_gallery
 from limner.draws import mix
 from limner.dvae import DVae, DVaeConfig, PicturesAtStep, Ramp, begin_with, dvae_objective, schedule
 from limner.dvae import model as networks
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.recipes.pictures import grid
 from limner.training import Sampler, TrainConfig, train
 
@@ -218,6 +218,7 @@ def run(
     init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
+    checked_start(recipe.model, init_from)
     side = recipe.model.resolution
     gallery = open_gallery(folders, size=12 * side // 8 if recipe.crop else side, share=share)
     batches = PictureBatches(gallery, side if recipe.crop else None, recipe.train.seed)
@@ -226,11 +227,13 @@ def run(
     if recipe.begin is not None and init_from is None:
         seen = batches(-2, range(BEGIN)).pictures
         begin_with(model, seen, sharpness=recipe.begin, seed=recipe.train.seed)
+    # What has cooled already is not heated again.
+    cold = Ramp(start=recipe.temperature.end, end=recipe.temperature.end, steps=1)
     train(
         begun(model, recipe.model, init_from),
         dvae_objective(
             kl_weight=recipe.kl_weight,
-            temperature=recipe.temperature,
+            temperature=recipe.temperature if init_from is None else cold,
             idle_weight=recipe.idle_weight,
             floor=recipe.floor,
         ),

@@ -19,7 +19,7 @@ from limner.data.loader import Gallery, open_gallery
 from limner.draws import Draws
 from limner.glow import Glow, GlowConfig, Pictures, glow_objective
 from limner.glow import paper as published
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.recipes.pictures import grid
 from limner.training import Sampler, TrainConfig, train
 
@@ -102,6 +102,7 @@ def run(
     init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
+    checked_start(recipe.model, init_from)
     gallery = open_gallery(folders, size=recipe.model.resolution, share=share)
     batches = PictureBatches(gallery, recipe.train.seed)
     torch.manual_seed(recipe.train.seed)

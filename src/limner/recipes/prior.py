@@ -21,7 +21,7 @@ from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_ob
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.data.loader import Gallery, open_gallery
 from limner.diffusion.spec import DiffusionSpec
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.recipes.embeddings import embedded, load_clip
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig, train
@@ -160,6 +160,7 @@ def run(
 
     Raises ValueError for a CLIP of other widths than the recipe's model, or one that reads longer captions.
     """
+    checked_start(recipe.model, init_from)
     reader = load_clip(clip, device)
     model, seen, text = recipe.model, reader.config.embedding, reader.config.text
     widths_agree = (seen, text.width) == (model.embedding, model.text_width)

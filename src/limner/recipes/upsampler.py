@@ -23,7 +23,7 @@ from limner.diffusion.samplers import dpm_solver_pp_2m, last
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws, mix
 from limner.layers.unet import UNetConfig
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.recipes.pictures import grid
 from limner.training import Sampler, TrainConfig, train
 
@@ -165,6 +165,7 @@ def run(
     init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
+    checked_start(recipe.model, init_from)
     gallery = open_gallery(folders, size=recipe.model.high, share=share)
     torch.manual_seed(recipe.train.seed)
     train(

@@ -18,7 +18,7 @@ from torch import nn
 
 from limner.data.loader import Gallery, open_gallery
 from limner.draws import Draws
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, checked_start
 from limner.recipes.pictures import grid
 from limner.training import Sampler, TrainConfig, train
 from limner.vae import Pictures, Vae, VaeConfig, vae_objective
@@ -122,6 +122,7 @@ def run(
     init_from: Path | None = None,
 ) -> Path:
     """Train, and return the folder of the finished model."""
+    checked_start(recipe.model, init_from)
     gallery = open_gallery(folders, size=recipe.model.resolution, share=share)
     batches = PictureBatches(gallery, recipe.train.seed)
     torch.manual_seed(recipe.train.seed)

@@ -36,19 +36,19 @@ class UnknownCharacterWarning(UserWarning):
 
 
 def spelled(text: str, pieces: Callable[[str], list[str]]) -> str:
-    """The characters of `text` of which `pieces`, a word's tokens in byte letters, has but lone bytes.
+    """The characters of `text` that no single piece holds; `pieces` are a word's tokens in byte letters.
 
-    Each once, such as "🦄": bytes that were met often enough are joined, with each other or with a letter
-    beside them. Marks that join or change other characters do not count.
+    Each once, such as "🦄": a vocabulary joins the bytes of what it has met often enough, alone or with the
+    letters beside it. Marks that join or change other characters do not count.
     """
     found: dict[str, None] = {}
     for word in clean(text).split():
-        alone = [len(piece) == 1 for piece in pieces(word) for _ in piece]
+        holder = [number for number, piece in enumerate(pieces(word)) for _ in piece]
         start = 0
         for character in word:
             end = start + len(character.encode())
             mark = unicodedata.category(character)[0] in "MC"
-            if end - start > 1 and all(alone[start:end]) and not mark:
+            if end - start > 1 and len(set(holder[start:end])) > 1 and not mark:
                 found[character] = None
             start = end
     return "".join(found)

@@ -50,7 +50,13 @@ def save_state(
         return
     path = folder / f"step_{step:08d}.pt"
     partial = path.with_suffix(".partial")
-    content = {"step": step, "model": weights, "ema": averaged, "optimizer": moments}
+    content = {
+        "step": step,
+        "model": weights,
+        "ema": averaged,
+        "optimizer": moments,
+        "rules": rules(optimizers),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -58,13 +64,21 @@ def save_state(
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # on a full disk torch.save raises RuntimeError
+    except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
+        # What PyTorch's writer says of a disk that is full.
+        if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
+            raise
         raise LimnerError(
             f"cannot write {path} ({error}): free some space, then go on with --resume"
         ) from error
     for old in states(folder)[:-KEPT]:
         old.unlink()
+
+
+def rules(optimizers: Sequence[torch.optim.Optimizer]) -> list[str]:
+    """What moves the weights, by name."""
+    return [type(optimizer).__name__ for optimizer in optimizers]
 
 
 def states(folder: Path) -> list[Path]:
@@ -83,6 +97,12 @@ def load_state(
         return 0
     try:
         content: dict[str, Any] = torch.load(found[-1], map_location="cpu", weights_only=True)
+        # States of before there was a choice know of one rule.
+        if (theirs := content.get("rules", ["AdamW"])) != (ours := rules(optimizers)):
+            raise LimnerError(
+                f"{found[-1]} was trained by {' and '.join(theirs)}, and this recipe trains by "
+                f"{' and '.join(ours)}: choose another --out, or give --init-from the weights there"
+            )
         # The average passes through the model, which knows how its weights are sharded.
         set_model_state_dict(model, content["ema"], options=StateDictOptions(full_state_dict=True))
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
