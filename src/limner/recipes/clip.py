@@ -54,6 +54,7 @@ def toy() -> ClipRecipe:
         seed=0,
         save_every=100,
         sample_every=200,
+        rule="muon",
     )
     return ClipRecipe(model=model, train=training, chunk=None, recall_weight=2.0)
 
