@@ -19,9 +19,9 @@ GUIDANCE = 1.5
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
 
-# The same for DALL-E 1, which writes tokens: from the model as it is, without guidance. Bolder, its single
-# things are clearer and judged no better, and its scenes come out empty.
-TOKEN_GUIDANCE = 1.0
+# The same for DALL-E 1, which writes tokens. Guided, of a hundred names one is recognised at once and four are
+# among five guesses; unguided, of three hundred, one and six.
+TOKEN_GUIDANCE = 3.0
 TEMPERATURE = 1.0
 TOP_K: int | None = None
 TOP_P: float | None = None

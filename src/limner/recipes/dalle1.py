@@ -100,7 +100,8 @@ def toy() -> Dalle1Recipe:
 
 
 def small() -> Dalle1Recipe:
-    """For a CPU: 7.9 M parameters; what ships has had 1450 of its steps, and 1900 more from 1.2e-3.
+    """For a CPU: 7.9 M parameters. What ships had 1450 of its steps and 1900 from 1.2e-3 by AdamW, and then
+    1600 from 1e-3 by Muon.
 
     Of 20 000 of our captions 3 have more than 39 tokens, and 93 where a tenth of the merges is passed over.
     """
