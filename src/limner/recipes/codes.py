@@ -31,6 +31,7 @@ def finished(kind: Callable[[C], M], config_type: type[C], folder: Path, device:
     config, weights = checkpoint.load(folder, config_type)
     model = kind(config)
     checkpoint.load_into(model, weights)
+    # PyTorch's stubs know `memory_format` beside no other argument.
     model.to(device=state.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval().requires_grad_(False)
 
