@@ -31,6 +31,12 @@ def dalle1_line(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def glide_line(tiny, tmp_path_factory):
+    """The same of GLIDE."""
+    return tiny.write_glide(tmp_path_factory.mktemp("glide") / "line")
+
+
+@pytest.fixture(scope="session")
 def environment():
     """What a sub-process needs to find limner, and to print as wide as it likes."""
     return {**os.environ, "PYTHONPATH": str(SRC), "COLUMNS": "80", "OMP_NUM_THREADS": "1"}

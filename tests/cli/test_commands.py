@@ -3,7 +3,6 @@
 import inspect
 import os
 from dataclasses import fields, is_dataclass
-from importlib import import_module
 from typing import get_args
 
 import pytest
@@ -11,7 +10,7 @@ from PIL import Image
 
 import limner
 from limner.cli import main, unboxed
-from limner.cli.train import TAKES, Room, compiled, of_steps
+from limner.cli.train import TAKES, Room, compiled, of_steps, recipe_of
 from limner.data.sample import sample_dir
 from limner.pipelines.dalle2 import PARTS, digest
 from limner.training import TrainConfig
@@ -45,10 +44,17 @@ def test_compile_reaches_every_training_of_a_recipe():
         return [found for part in parts if is_dataclass(part) for found in trainings(part)]
 
     for room in get_args(Room):
-        recipe = import_module(f"limner.recipes.{room}").small()
+        recipe = recipe_of(room).small()
         assert not any(config.compile for config in trainings(recipe)), room
         assert all(config.compile for config in trainings(compiled(recipe))), room
-        assert len(trainings(recipe)) == {"line": 4, "vqvae": 2, "vqvae2": 3}.get(room, 1), room
+        assert len(trainings(recipe)) == {
+            "line": 4,
+            "vqvae": 2,
+            "vqvae2": 3,
+            "glide": 5,
+            "glide-base": 2,
+            "glide-upsampler": 2,
+        }.get(room, 1), room
 
 
 def test_compiling_without_a_compiler_is_refused(refuses, monkeypatch):
@@ -139,7 +145,7 @@ def test_every_room_has_a_recipe_that_takes_what_the_command_gives_it():
     always = {"recipe", "folders", "out", "resume", "device"}
     assert set(TAKES) == set(get_args(Room))
     for room, takes in TAKES.items():
-        recipe = import_module(f"limner.recipes.{room}")
+        recipe = recipe_of(room)
         run = inspect.signature(recipe.run).parameters
         assert set(run) == always | set(takes)
         assert (

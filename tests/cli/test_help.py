@@ -15,12 +15,20 @@ from limner.cli import main, parse
 OPTIONS = {
     "": [],
     "paint": [
-        *("candidates", "count", "device", "guidance", "model", "out", "seed", "sheet", "size", "steps"),
-        *("temperature", "top-k", "top-p", "weights"),
+        *("candidates", "clip-guidance", "count", "device", "guidance", "guidance-kind", "model", "out"),
+        *("precision", "seed", "sheet", "size", "steps", "temperature", "top-k", "top-p", "weights"),
     ],
     "complete": [
         *("candidates", "count", "device", "guidance", "keep", "out", "seed", "temperature", "top-k"),
         *("top-p", "weights"),
+    ],
+    "inpaint": [
+        *("clip-guidance", "count", "device", "guidance", "guidance-kind", "out", "precision", "seed"),
+        *("size", "steps", "weights"),
+    ],
+    "redraw": [
+        *("clip-guidance", "count", "device", "guidance", "guidance-kind", "out", "precision", "seed"),
+        *("size", "steps", "strength", "weights"),
     ],
     "rank": ["device", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
@@ -29,7 +37,7 @@ OPTIONS = {
     "sample": ["count", "device", "model", "out", "seed", "temperature", "weights"],
     "train": [
         *("clip", "compile", "data", "device", "dvae", "init-from", "learning-rate", "out", "resume"),
-        *("share", "size", "steps"),
+        *("share", "size", "steps", "unet-from"),
     ],
     "data": [],
     "data fetch": ["out", "pixels"],

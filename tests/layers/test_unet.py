@@ -103,7 +103,7 @@ def test_attention_reads_text_and_pixels_and_only_pixels_ask():
             weights = torch.softmax(q[b, :, h] @ keys[:, h].T / 4, dim=-1)
             expected[b, :, h] = weights @ values[:, h]
     expected = x + block.out(expected).transpose(1, 2).reshape(x.shape)
-    torch.testing.assert_close(block(x, context, mask), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(block(x, block.read(context), mask), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_new_network_says_nothing(config):
     for module in net.modules():
         if isinstance(module, AttentionBlock):
             y = torch.randn(2, module.norm.num_channels, 4, 4)
-            assert torch.equal(module(y, given_["context"], None), y)
+            assert torch.equal(module(y, module.read(given_["context"]), None), y)
 
 
 @torch.no_grad()
@@ -275,3 +275,13 @@ def test_glides_blocks_one_by_one():
         *(1_735_104, 1_366_080, 1_366_080, 1_366_080),
     ]
     assert all(isinstance(step, Level) for step in net.up)
+
+
+@torch.no_grad()
+def test_a_caption_that_was_read_before_counts_as_one_that_is_read_now():
+    net, given_ = of(TINY), inputs(TINY)
+    context = given_.pop("context")
+    read = net.read(context)
+    assert len(read) == len(net.attentions) > 1
+    assert torch.equal(net(**given_, context=read), net(**given_, context=context))
+    assert not torch.equal(net(**given_, context=read[::-1]), net(**given_, context=context))

@@ -27,5 +27,11 @@ def dalle1_line(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def glide_line(tiny, tmp_path_factory):
+    """The same of GLIDE."""
+    return tiny.write_glide(tmp_path_factory.mktemp("glide") / "line")
+
+
+@pytest.fixture(scope="session")
 def painter(line):
     return Dalle2.load(line)

@@ -118,7 +118,7 @@ def test_sizes_and_models_are_offered_by_name():
     checked_model("dalle2")
     with pytest.raises(ValueError, match=r"^size is 100: choose 64 or 256 \(pixels a side\)"):
         checked_size(100)
-    with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle1 or dalle2"):
+    with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle1, dalle2 or glide"):
         checked_model("dalle9")
 
 
@@ -131,7 +131,7 @@ def without_checked_types(code):
 def test_wrong_types_are_refused_in_the_same_words():
     done = without_checked_types(
         """
-from limner.pipelines.settings import PaintSettings, commissions
+from limner.pipelines.settings import GlideSettings, PaintSettings, checked_precision, commissions
 for wrong in (
     lambda: commissions([3], count=1, seed=0),
     lambda: commissions("a pear", count=2.0, seed=0),
@@ -141,6 +141,10 @@ for wrong in (
     lambda: PaintSettings(guidance="3"),
     lambda: PaintSettings(sampler="euler"),
     lambda: PaintSettings(prior_sampler="euler"),
+    lambda: GlideSettings(guidance_kind="words"),
+    lambda: GlideSettings(upsampler_sampler="euler"),
+    lambda: checked_precision("fp16", "glide"),
+    lambda: checked_precision("bf16", "dalle1"),
 ):
     try:
         print(wrong())
@@ -155,8 +159,12 @@ for wrong in (
         "steps is 2.5: give a whole number from 1 to 1000",
         "prior_candidates is None: give a whole number from 1 to 16",
         "guidance is '3': give a number from 0 to 100",
-        "sampler is 'euler': choose dpm++, ddim or ancestral",
-        "prior_sampler is 'euler': choose dpm++, ddim or ancestral",
+        "sampler is 'euler': choose dpm++, ddim, heun or ancestral",
+        "prior_sampler is 'euler': choose dpm++, ddim, heun or ancestral",
+        "guidance_kind is 'words': choose classifier-free, clip or both",
+        "upsampler_sampler is 'euler': choose dpm++, ddim, heun or ancestral",
+        "precision is 'fp16': choose fp32 or bf16",
+        "precision is 'bf16': dalle1 has no U-Net, so leave it out",
     ], done.stderr
 
 
@@ -173,4 +181,4 @@ except ValueError as error:
 assert "torch" not in sys.modules
 """
     )
-    assert done.stdout == "model is 'dalle9': choose dalle1 or dalle2\n", done.stderr
+    assert done.stdout == "model is 'dalle9': choose dalle1, dalle2 or glide\n", done.stderr

@@ -1,5 +1,6 @@
 """A line of the smallest networks with random weights: it paints noise, by all the rules of a trained one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.dvae import DVae, DVaeConfig
+from limner.glide import Glide, GlideConfig, TextEncoderConfig
 from limner.layers.unet import UNetConfig
 from limner.text import CaptionTokenizer
 
@@ -124,4 +126,36 @@ def write_dalle1(folder: Path, *, seed: int = 0) -> Path:
     save(folder, parts, seed=seed)
     captions = ["a pear", "two fish", "a large green fish", "a red apple"] * 4
     CaptionTokenizer.train(captions, 300).save(folder / "transformer" / "bpe.json")
+    return folder
+
+
+def write_glide(folder: Path, *, seed: int = 0, inpaint: bool = True) -> Path:
+    """A line of GLIDE: 16 → 64 pixels, and a noised CLIP that sees 16×16."""
+    spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=True)
+    text = TextEncoderConfig(
+        context=24, vocabulary=300, width=WIDTH, layers=1, heads=2, condition_width=4 * WIDTH
+    )
+    more = 4 if inpaint else 0
+
+    def network(*, resolution: int, low: int | None, in_channels: int, patch: int) -> GlideConfig:
+        backbone = unet(in_channels=in_channels + more, patch=patch, attention=(1,), context=WIDTH)
+        return GlideConfig(
+            resolution=resolution,
+            low=low,
+            inpaint=inpaint,
+            text=text,
+            backbone=replace(backbone, out_channels=6),
+            diffusion=spec,
+        )
+
+    _, clip = configs()["clip"]
+    parts = {
+        "base": (Glide, network(resolution=16, low=None, in_channels=3, patch=2)),
+        "upsampler": (Glide, network(resolution=64, low=16, in_channels=6, patch=8)),
+        "clip": (Clip, replace(clip, vision=replace(clip.vision, times=1000))),
+    }
+    save(folder, parts, seed=seed)
+    captions = ["a pear", "two fish", "a large green fish", "a red apple"] * 4
+    for part in ("base", "upsampler"):
+        CaptionTokenizer.train(captions, 300).save(folder / part / "bpe.json")
     return folder

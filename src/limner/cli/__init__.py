@@ -17,12 +17,14 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from limner import __version__
-from limner.cli import complete, data, evaluate, info, latents, paint, rank, reconstruct, sample, train
+from limner.cli import complete, data, evaluate, glide, info, latents, paint, rank, reconstruct, sample, train
 from limner.errors import LimnerError
 
 Command = (
     Annotated[paint.Paint, subcommand("paint", description=paint.HELP)]
     | Annotated[complete.Complete, subcommand("complete", description=complete.HELP)]
+    | Annotated[glide.Inpaint, subcommand("inpaint", description=glide.INPAINT_HELP)]
+    | Annotated[glide.Redraw, subcommand("redraw", description=glide.REDRAW_HELP)]
     | Annotated[rank.Rank, subcommand("rank", description=rank.HELP)]
     | Annotated[reconstruct.Reconstruct, subcommand("reconstruct", description=reconstruct.HELP)]
     | Annotated[latents.Interpolate, subcommand("interpolate", description=latents.INTERPOLATE_HELP)]

@@ -29,7 +29,7 @@ HELP = """Measure a painter, or the autoencoders, on what they have not seen.
 class Evaluate:
     """The options of `limner evaluate`."""
 
-    model: Literal["dalle2", "dalle1"] = "dalle2"
+    model: Literal["dalle2", "dalle1", "glide"] = "dalle2"
     """Which painter."""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """The folder that was trained on; what it holds out is what is asked for."""
@@ -129,11 +129,14 @@ class Evaluate:
         if self.model == "dalle1":
             dalle1 = load("dalle1", weights=self.weights, device=self._device())
             return dalle1.paint(prompts, seed=self.seed, settings=self._settings(), on_tick=on_tick)
+        if self.model == "glide":
+            glide = load("glide", weights=self.weights, device=self._device())
+            return glide.paint(prompts, seed=self.seed, on_tick=on_tick)
         dalle2 = load("dalle2", weights=self.weights, device=self._device())
         return dalle2.paint(prompts, seed=self.seed, on_tick=on_tick)
 
     def _measure(self, data: Path, judge: Path, out: Path) -> Path:
-        from limner.evaluation.report import of_dalle1, of_dalle2
+        from limner.evaluation.report import of_dalle1, of_dalle2, of_glide
         from limner.pipelines import load
 
         if self.model == "dalle1":
@@ -146,6 +149,16 @@ class Evaluate:
                 seed=self.seed,
                 count=self.count,
                 settings=self._settings(),
+            )
+        if self.model == "glide":
+            return of_glide(
+                load("glide", weights=self.weights, device=self._device()),
+                data,
+                judge,
+                out,
+                names=self.names,
+                seed=self.seed,
+                count=self.count,
             )
         return of_dalle2(
             load("dalle2", weights=self.weights, device=self._device()),

@@ -51,13 +51,15 @@ def weights_table(model: str, folder: Path) -> "Table":
     from rich.table import Table
 
     from limner import checkpoint
-    from limner.pipelines import dalle1, dalle2, generators
+    from limner.pipelines import dalle1, dalle2, generators, glide
 
     match model:
         case "dalle1":
             whole, parts = dalle1.digest(folder), dalle1.parts_of(folder)
         case "dalle2":
             whole, parts = dalle2.digest(folder), {part: folder / part for part in dalle2.PARTS}
+        case "glide":
+            whole, parts = glide.digest(folder), {part: folder / part for part in glide.PARTS}
         case _:
             whole, parts = generators.digest(model, folder), generators.parts_of(model, folder)
     table = Table(title=f"{model} {whole}", title_justify="left")

@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from limner.cli.paintings import Painting, of_dalle1, of_dalle2
+from limner.cli.paintings import Painting, of_dalle1, of_size
 from limner.cli.places import named, place, try_writing
 from limner.cli.progress import progress
 from limner.pipelines.settings import (
+    CLIP_GUIDANCE,
+    GLIDE_GUIDANCE,
+    GLIDE_STEPS,
     GUIDANCE,
     SIZES,
     STEPS,
     TEMPERATURE,
     TOKEN_GUIDANCE,
     TOKEN_SIZES,
+    GlideSettings,
+    GuidanceKind,
     PaintSettings,
+    Precision,
     TokenSettings,
     candidates_for,
     checked_model,
+    checked_precision,
     checked_size,
     commissions,
 )
@@ -32,15 +39,18 @@ HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple"
   limner paint "a red apple" "two fish" --count 4 --out fruit
   limner paint "a red apple" --count 16 --sheet --out 16.png
-  limner paint "a red apple" --model dalle1 --count 4 --candidates 32"""
+  limner paint "a red apple" --model dalle1 --count 4 --candidates 32
+  limner paint "a red apple" --model glide --guidance-kind both"""
 
-# Options that one painter alone has.
+# Options that not every painter has.
 OWN = {
-    "steps": "dalle2",
-    "candidates": "dalle1",
-    "temperature": "dalle1",
-    "top_k": "dalle1",
-    "top_p": "dalle1",
+    "steps": ("dalle2", "glide"),
+    "guidance_kind": ("glide",),
+    "clip_guidance": ("glide",),
+    "candidates": ("dalle1",),
+    "temperature": ("dalle1",),
+    "top_k": ("dalle1",),
+    "top_p": ("dalle1",),
 }
 
 
@@ -51,20 +61,35 @@ class Paint:
     prompts: Annotated[Positional[tuple[str, ...]], arg(metavar='"PROMPT" ...', help_behavior_hint="")] = ()
     """What to paint, each prompt in quotes."""
     model: Annotated[str, arg(metavar="NAME")] = "dalle2"
-    """Which painter: dalle2, or dalle1, which writes tokens and lets CLIP choose."""
+    """Which painter: dalle2; glide, which reads the words itself; or dalle1, which writes tokens and lets
+    CLIP choose."""
     count: Annotated[int, arg(metavar="N")] = 1
-    """Pictures of each prompt; dalle2: the next one has the next seed, dalle1: best first."""
+    """Pictures of each prompt; the next one has the next seed, but dalle1's come best first."""
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the largest)")] = None
-    """Pixels a side: dalle2 64 or 256, dalle1 64, unless the weights are your own."""
+    """Pixels a side: dalle2 and glide 64 or 256, dalle1 64, unless the weights are your own."""
     seed: int = 0
     """All chance comes from it: the same seed, the same picture."""
-    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint=f"(default: {STEPS})")] = None
-    """dalle2: steps of the decoder; fewer are faster."""
+    steps: Annotated[
+        int | None,
+        arg(metavar="N", help_behavior_hint=f"(default: dalle2 {STEPS}, glide {GLIDE_STEPS})"),
+    ] = None
+    """dalle2 and glide: steps of the small picture; fewer are faster."""
     guidance: Annotated[
         float | None,
-        arg(metavar="G", help_behavior_hint=f"(default: dalle2 {GUIDANCE}, dalle1 {TOKEN_GUIDANCE})"),
+        arg(
+            metavar="G",
+            help_behavior_hint=(
+                f"(default: dalle2 {GUIDANCE}, dalle1 {TOKEN_GUIDANCE}, glide {GLIDE_GUIDANCE})"
+            ),
+        ),
     ] = None
     """How strongly the words are heeded: 1 as trained, more for more."""
+    guidance_kind: Annotated[GuidanceKind | None, arg(help_behavior_hint="(default: classifier-free)")] = None
+    """glide: what leads to the words: the network without them, noised CLIP, or both."""
+    clip_guidance: Annotated[
+        float | None, arg(metavar="G", help_behavior_hint=f"(default: {CLIP_GUIDANCE})")
+    ] = None
+    """glide: how strongly noised CLIP leads, where it does."""
     candidates: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: as count)")] = None
     """dalle1: how many to paint of each prompt; the best are kept."""
     temperature: Annotated[float | None, arg(metavar="T", help_behavior_hint=f"(default: {TEMPERATURE})")] = (
@@ -80,7 +105,9 @@ class Paint:
     sheet: bool = False
     """One contact sheet of all pictures instead of a file for each."""
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: a folder with clip, prior, decoder and upsampler, or transformer and dvae."""
+    """Weights of your own: the folder OUT/line of `limner train`."""
+    precision: Precision = "fp32"
+    """dalle2 and glide: bf16 multiplies in half precision, which is faster where the processor can."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
@@ -94,7 +121,8 @@ class Paint:
         saved: list[Path] = []
         try:
             with progress() as on_tick:
-                paintings = self._by_dalle1(on_tick) if self.model == "dalle1" else self._by_dalle2(on_tick)
+                by = {"dalle1": self._by_dalle1, "dalle2": self._by_dalle2, "glide": self._by_glide}
+                paintings = by[self.model](on_tick)
                 if self.sheet:
                     saved.append(where.save(*self._sheet(list(paintings))))
                 else:
@@ -107,14 +135,19 @@ class Paint:
     def _check_options(self) -> None:
         """What this painter does not know, and what it cannot do, before anything heavy is loaded."""
         checked_model(self.model)
-        for name, model in OWN.items():
-            if self.model != model and (given := getattr(self, name)) is not None:
+        checked_precision(self.precision, self.model)
+        for name, models in OWN.items():
+            if self.model not in models and (given := getattr(self, name)) is not None:
+                who = " and ".join(models)
                 raise ValueError(
-                    f"{name} is {given}, of which only {model} knows: leave it out, or add --model {model}"
+                    f"{name} is {given}, of which only {who} {'know' if models[1:] else 'knows'}: leave it "
+                    f"out, or add --model {models[0]}"
                 )
         if self.model == "dalle1":
             of = self._token_settings().candidates
             candidates_for(self.prompts, count=self.count, seed=self.seed, of=of)
+        elif self.model == "glide":
+            self._glide_settings()
         else:
             self._paint_settings()
         if self.weights is None and self.size is not None:
@@ -122,6 +155,9 @@ class Paint:
 
     def _paint_settings(self) -> PaintSettings:
         return PaintSettings(**self._given("steps", "guidance"))
+
+    def _glide_settings(self) -> GlideSettings:
+        return GlideSettings(**self._given("steps", "guidance", "guidance_kind", "clip_guidance"))
 
     def _token_settings(self) -> TokenSettings:
         return TokenSettings(**self._given("guidance", "candidates", "temperature", "top_k", "top_p"))
@@ -145,10 +181,11 @@ class Paint:
         )
         return of_dalle1(painter, stages, settings=settings, count=self.count)
 
-    def _by_dalle2(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
+    def _by_glide(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
         from limner.pipelines import load
 
-        painter, settings = load("dalle2", weights=self.weights, device=self.device), self._paint_settings()
+        painter = load("glide", weights=self.weights, device=self.device, precision=self.precision)
+        settings = self._glide_settings()
         size = painter.sizes[1] if self.size is None else self.size
         stages = painter.paint(
             self.prompts,
@@ -159,7 +196,34 @@ class Paint:
             stages=True,
             on_tick=on_tick,
         )
-        return of_dalle2(painter, stages, settings=settings, size=size, seed=self.seed)
+        return of_size(
+            stages,
+            lambda commission: painter.metadata(commission, size=size, settings=settings),
+            size=size,
+            seed=self.seed,
+        )
+
+    def _by_dalle2(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
+        from limner.pipelines import load
+
+        painter = load("dalle2", weights=self.weights, device=self.device, precision=self.precision)
+        settings = self._paint_settings()
+        size = painter.sizes[1] if self.size is None else self.size
+        stages = painter.paint(
+            self.prompts,
+            count=self.count,
+            size=size,
+            seed=self.seed,
+            settings=settings,
+            stages=True,
+            on_tick=on_tick,
+        )
+        return of_size(
+            stages,
+            lambda commission: painter.metadata(commission, size=size, settings=settings),
+            size=size,
+            seed=self.seed,
+        )
 
     def _sheet(self, paintings: list[Painting]) -> tuple[bytes, str]:
         """One PNG of all pictures with their prompts below, and its name."""

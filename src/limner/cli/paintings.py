@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from limner.cli.places import named
-from limner.pipelines.settings import Commission, PaintSettings, TokenSettings
+from limner.pipelines.settings import Commission, TokenSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from PIL import Image
 
     from limner.pipelines.dalle1 import Dalle1
-    from limner.pipelines.dalle2 import Dalle2
+    from limner.pipelines.glide import GlideStage
     from limner.pipelines.stages import Ranked, Stage, TokenStage
 
 
@@ -57,14 +57,20 @@ def ranked(painter: "Dalle1", stage: "Ranked", *, settings: TokenSettings, count
         yield Painting(commission, place % count + 1, image, metadata)
 
 
-def of_dalle2(
-    painter: "Dalle2", stages: "Iterable[Stage]", *, settings: PaintSettings, size: int, seed: int
+def of_size(
+    stages: "Iterable[Stage | GlideStage]",
+    told: "Callable[[Commission], dict[str, str]]",
+    *,
+    size: int,
+    seed: int,
 ) -> Iterator[Painting]:
-    """The pictures of this size; the first of each prompt has the seed `seed`."""
+    """The pictures of this size that DALL-E 2 or GLIDE made; the first of each prompt has the seed `seed`.
+
+    `told`: what the file of a commission's picture says.
+    """
     from limner.pipelines.stages import Drawn, Enlarged
 
     for stage in stages:
         if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == size:
             for commission, image in zip(stage.commissions, stage.images(), strict=True):
-                metadata = painter.metadata(commission, size=size, settings=settings)
-                yield Painting(commission, commission.seed - seed + 1, image, metadata)
+                yield Painting(commission, commission.seed - seed + 1, image, told(commission))

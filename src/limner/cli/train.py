@@ -22,6 +22,10 @@ Room = Literal[
     "vqvae2",
     "dvae",
     "dalle1",
+    "glide",
+    "glide-base",
+    "glide-upsampler",
+    "noised-clip",
     "recogniser",
 ]
 R = TypeVar("R", bound=Any)
@@ -41,10 +45,21 @@ TAKES: Mapping[Room, tuple[str, ...]] = {
     "vqvae2": ("share", "clip"),
     "dvae": ("share", "init_from"),
     "dalle1": ("share", "init_from", "dvae"),
+    "glide": ("share", "unet_from"),
+    "glide-base": ("share", "init_from", "unet_from"),
+    "glide-upsampler": ("share", "init_from"),
+    "noised-clip": ("share", "init_from"),
     "recogniser": (),
 }
 # These make do without the model.
 WITH_OR_WITHOUT = ("vqvae", "vqvae2")
+
+# Where a room leaves the weights that its training may go on from, if not in OUT/model.
+LEFT: Mapping[Room, str] = {
+    "dalle1": "OUT/line/transformer",
+    "glide-base": "OUT/paints/model",
+    "glide-upsampler": "OUT/paints/model",
+}
 
 HELP = """Train a part, or the whole line, on captioned pictures.
   limner train line --size toy --data pictures --out runs/toy
@@ -60,7 +75,8 @@ class Train:
     """The options of `limner train`."""
 
     room: Positional[Room]
-    """What to train; line is clip, prior, decoder and upsampler; it and dalle1 then paint from OUT/line."""
+    """What to train; line is clip, prior, decoder and upsampler, glide its two networks and the CLIP that
+    guides; they and dalle1 then paint from OUT/line."""
     size: Size
     """toy takes minutes on a laptop, small hours; paper has the published sizes and wants many GPUs."""
     data: Annotated[tuple[Path, ...], arg(metavar="DIR [DIR ...]")]
@@ -75,6 +91,8 @@ class Train:
     """The trained dVAE that dalle1 stands on."""
     init_from: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Trained weights to begin with, such as OUT/model of another run or one of those that ship."""
+    unet_from: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """glide and glide-base: a trained decoder of the same size, whose U-Net they begin with."""
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the recipe's)")] = None
     """How many steps to train."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the recipe's)")] = (
@@ -133,16 +151,27 @@ class Train:
 
     def check_own(self) -> None:
         """Refuse what is for one network where several are trained, and numbers that train none."""
-        for name in ("init_from", "steps", "learning_rate"):
-            if (given := getattr(self, name)) is not None and "init_from" not in TAKES[self.room]:
+        takes = TAKES[self.room]
+        for name, needs in (
+            ("init_from", "init_from"),
+            ("steps", "init_from"),
+            ("learning_rate", "init_from"),
+            ("unet_from", "unet_from"),
+        ):
+            if (given := getattr(self, name)) is not None and needs not in takes:
                 raise ValueError(
                     f"{name} is {given}: `limner train {self.room}` does not take it, so leave it out"
                 )
         if self.init_from is not None and not (self.init_from / "config.json").is_file():
-            left = "OUT/line/transformer" if self.room == "dalle1" else "OUT/model"
+            left = LEFT.get(self.room, "OUT/model")
             raise ValueError(
                 f"init_from is '{self.init_from}', which holds no trained model: give {left} of "
                 f"`limner train {self.room}`"
+            )
+        if self.unet_from is not None and not (self.unet_from / "config.json").is_file():
+            raise ValueError(
+                f"unet_from is '{self.unet_from}', which holds no trained model: give OUT/model of "
+                "`limner train decoder`"
             )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps is {self.steps}: give a whole number from 1")
@@ -153,8 +182,9 @@ class Train:
         """Train by the room's recipe, which is a module with `run` and a function for each size."""
         from limner.pipelines.devices import device_named
 
-        recipe = import_module(f"limner.recipes.{self.room}")
-        given = {"share": self.share, "init_from": self.init_from, "clip": self.clip, "dvae": self.dvae}
+        recipe = recipe_of(self.room)
+        names = ("share", "init_from", "unet_from", "clip", "dvae")
+        given = {name: getattr(self, name) for name in names}
         asked = getattr(recipe, self.size)()
         if self.steps is not None:
             asked = of_steps(asked, self.steps)
@@ -170,18 +200,34 @@ class Train:
         )
 
 
+def recipe_of(room: Room) -> Any:
+    """The module that trains it."""
+    return import_module(f"limner.recipes.{room.replace('-', '_')}")
+
+
 def of_steps(recipe: R, steps: int) -> R:
     """The recipe with so many steps: at most a tenth warm up, and its own schedules are as much shorter."""
     from limner.dvae import Ramp
+    from limner.training import TrainConfig
 
     training = recipe.train
     shorter = replace(training, steps=steps, warmup=min(training.warmup, steps // 10))
+    # A second training in the same run, such as GLIDE's to mend, keeps its share.
+    others = {
+        field.name: replace(
+            other,
+            steps=max(1, other.steps * steps // training.steps),
+            warmup=min(other.warmup, max(1, other.steps * steps // training.steps) // 10),
+        )
+        for field in fields(recipe)
+        if field.name != "train" and isinstance(other := getattr(recipe, field.name), TrainConfig)
+    }
     ramps = {
         field.name: replace(ramp, steps=max(1, ramp.steps * steps // training.steps))
         for field in fields(recipe)
         if isinstance(ramp := getattr(recipe, field.name), Ramp)
     }
-    return replace(recipe, train=shorter, **ramps)
+    return replace(recipe, train=shorter, **others, **ramps)
 
 
 def check_compiler() -> None:

@@ -91,6 +91,16 @@ def clipped(denoise: Denoiser, limit: float) -> Denoiser:
     return within
 
 
+def held(denoise: Denoiser, known: Float[Tensor, "b *d"], mask: Float[Tensor, "b *m"]) -> Denoiser:
+    """Put into x̂_0 what is `known` of the data, where `mask` is 1; it ends up in the sample, bit for bit."""
+
+    def within(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Denoised:
+        denoised = denoise(x_t, t)
+        return Denoised(x0=torch.where(mask > 0, known, denoised.x0), variance=denoised.variance)
+
+    return within
+
+
 def thresholded(denoise: Denoiser, percentile: float) -> Denoiser:
     """Dynamic thresholding: scale each row so that this share of its |x̂_0| lies within 1, clip the rest.
 

@@ -30,7 +30,7 @@ from limner.evaluation.retrieval import STYLED, clip_retrieval
 from limner.evaluation.table import HELD_OUT, Distance, Recognition, Report, show, write
 
 if TYPE_CHECKING:
-    from limner.pipelines import Dalle1, Dalle2, TokenSettings
+    from limner.pipelines import Dalle1, Dalle2, Glide, GlideSettings, TokenSettings
     from limner.pipelines.progress import Tick
     from limner.pipelines.stages import Imagined
 
@@ -142,6 +142,30 @@ def of_dalle1(
     return write(report, out)
 
 
+def of_glide(
+    painter: "Glide",
+    data: Path,
+    judge: Path,
+    out: Path,
+    *,
+    names: int = 300,
+    seed: int = 0,
+    count: int = 1,
+    settings: "GlideSettings | None" = None,
+) -> Path:
+    """The same of GLIDE, which stands on nothing else that could be asked."""
+    task = set_task(data, judge, names=names, device=str(painter.device))
+
+    def paint(prompts: Sequence[str], on_tick: Callable[["Tick"], None]) -> list[Image.Image]:
+        return painter.paint(
+            prompts, count=count, size=painter.sizes[1], seed=seed, settings=settings, on_tick=on_tick
+        )
+
+    report = measured("glide", painter, paint, task, out, seed=seed, count=count)
+    show(report)
+    return write(report, out)
+
+
 def set_task(data: Path, judge: Path, *, names: int, device: str) -> Task:
     """The first `names` names that judge and data share, and the unseen pairs of these."""
     referee = load_judge(judge, device=device)
@@ -153,7 +177,14 @@ def set_task(data: Path, judge: Path, *, names: int, device: str) -> Task:
 
 
 def measured(
-    model: str, painter: "Dalle1 | Dalle2", paint: Paint, task: Task, out: Path, *, seed: int, count: int
+    model: str,
+    painter: "Dalle1 | Dalle2 | Glide",
+    paint: Paint,
+    task: Task,
+    out: Path,
+    *,
+    seed: int,
+    count: int,
 ) -> Report:
     """What every painter is measured by: pictures of the task, judged and compared with real drawings."""
     asked = [one for one in (*task.names, *task.pairs) for _ in range(count)]

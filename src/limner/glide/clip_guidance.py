@@ -25,7 +25,8 @@ def agreement(
 
     def score(x_t: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         seen = unit(clip.encode_image(x_t, t).pooled)
-        return SCALE * einsum(seen, words.to(seen), "b d, b d -> b")
+        # A copy, for words that were read in inference mode cannot stand in a gradient.
+        return SCALE * einsum(seen, words.clone().to(seen), "b d, b d -> b")
 
     return score
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from limner.diffusion.spec import DiffusionSpec
 from limner.glide.text import TextEncoder, TextEncoderConfig
+from limner.layers.patch_transformer import PatchTransformer, PatchTransformerConfig
 from limner.layers.unet import UNet, UNetConfig
 
 COLOURS = 3
@@ -32,27 +33,34 @@ class GlideConfig:
     low: int | None
     inpaint: bool
     text: TextEncoderConfig
-    unet: UNetConfig
+    backbone: UNetConfig | PatchTransformerConfig
     diffusion: DiffusionSpec
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit."""
         wanted = COLOURS + (KNOWN if self.inpaint else 0) + (0 if self.low is None else COLOURS)
-        if self.unet.in_channels != wanted:
-            raise ValueError(f"unet.in_channels: {self.unet.in_channels}, but this network sees {wanted}")
+        if self.backbone.in_channels != wanted:
+            raise ValueError(
+                f"backbone.in_channels: {self.backbone.in_channels}, but this network sees {wanted}"
+            )
         for name, given, needed in (
-            ("unet.context_width", self.unet.context_width, self.text.width),
-            ("text.condition_width", self.text.condition_width, self.unet.embedding_width),
+            ("backbone.context_width", self.backbone.context_width, self.text.width),
+            ("text.condition_width", self.text.condition_width, self.backbone.embedding_width),
         ):
             if given != needed:
                 raise ValueError(f"{name}: {given}, where the other part has {needed}; give the same")
 
 
 class Caption(NamedTuple):
-    """A caption that has been read: rows (B, L, w) for attention, a vector (B, e) for the time embedding."""
+    """A caption that has been read, which is done once for all steps of a picture.
 
-    rows: Tensor
+    `rows` as the backbone's `read` leaves them, (…, B, …, L, …) for each of its attention blocks; a vector
+    (B, e) for the time embedding; and, where the backbone has one, the canvas (B, k, h, w).
+    """
+
+    rows: tuple[Tensor, ...]
     pooled: Tensor
+    canvas: Tensor | None
 
 
 class Known(NamedTuple):
@@ -65,19 +73,31 @@ class Known(NamedTuple):
 class Glide(nn.Module):
     """(x_t, t, caption) → prediction, and the small picture or what is known beside x_t where there is one.
 
-    Channels come in the order of the published weights: x_t, known colours, mask, small picture.
+    Channels come in the order of the published weights: x_t, known colours, mask, small picture. Where the
+    U-Net has a canvas, the caption's last row is laid out on it, linearly; the paper's networks are deep
+    enough to do without.
     """
 
     def __init__(self, config: GlideConfig) -> None:
         super().__init__()
         self.config = config
         self.text = TextEncoder(config.text)
-        self.unet = UNet(config.unet)
+        backbone = config.backbone
+        self.backbone: UNet | PatchTransformer
+        self.backbone = UNet(backbone) if isinstance(backbone, UNetConfig) else PatchTransformer(backbone)
+        self.to_canvas = None
+        if backbone.canvas:
+            side = config.resolution // backbone.patch
+            self.to_canvas = nn.Linear(config.text.width, backbone.canvas * side**2)
 
     def read(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Caption:
         """Read captions once; a picture takes many steps and its caption stays."""
         rows, pooled = self.text(ids, mask)
-        return Caption(rows, pooled)
+        canvas = None
+        if self.to_canvas is not None:
+            side = self.config.resolution // self.config.backbone.patch
+            canvas = rearrange(self.to_canvas(rows[:, -1]), "b (k h w) -> b k h w", h=side, w=side)
+        return Caption(self.backbone.read(rows), pooled, canvas)
 
     def forward(
         self,
@@ -119,7 +139,13 @@ class Glide(nn.Module):
             )
         if low is not None:
             parts.append(F.interpolate(low, size=x.shape[-2:], mode="bilinear", align_corners=False))
-        out: Tensor = self.unet(torch.cat(parts, dim=1), t, condition=caption.pooled, context=caption.rows)
+        out: Tensor = self.backbone(
+            torch.cat(parts, dim=1),
+            t,
+            condition=caption.pooled,
+            context=caption.rows,
+            canvas=caption.canvas,
+        )
         return out
 
 
@@ -140,20 +166,22 @@ def mending(base: Glide) -> Glide:
     config = base.config
     if config.inpaint:
         raise ValueError("base: this network sees what is known already")
-    unet = replace(config.unet, in_channels=config.unet.in_channels + KNOWN)
-    model = Glide(replace(config, inpaint=True, unet=unet))
+    backbone = replace(config.backbone, in_channels=config.backbone.in_channels + KNOWN)
+    model = Glide(replace(config, inpaint=True, backbone=backbone))
     state = {name: value.clone() for name, value in base.state_dict().items()}
-    state["unet.stem.weight"] = widened(state["unet.stem.weight"], patch=config.unet.patch)
+    stem = "backbone.stem.weight"
+    state[stem] = widened(state[stem], patch=config.backbone.patch, canvas=config.backbone.canvas)
     model.load_state_dict(state)
     return model
 
 
-def widened(weight: Float[Tensor, "o i k k2"], *, patch: int) -> Float[Tensor, "o i2 k k2"]:
+def widened(weight: Float[Tensor, "o i k k2"], *, patch: int, canvas: int) -> Float[Tensor, "o i2 k k2"]:
     """A first convolution with zeros for the known colours and their mask, which stand behind x_t's."""
-    folded = rearrange(weight, "o (c p) h w -> o c p h w", p=patch**2)
+    pixels, rest = weight[:, : weight.shape[1] - canvas], weight[:, weight.shape[1] - canvas :]
+    folded = rearrange(pixels, "o (c p) h w -> o c p h w", p=patch**2)
     new = folded.new_zeros(folded.shape[0], KNOWN, *folded.shape[2:])
     whole = torch.cat([folded[:, :COLOURS], new, folded[:, COLOURS:]], dim=1)
-    return rearrange(whole, "o c p h w -> o (c p) h w")
+    return torch.cat([rearrange(whole, "o c p h w -> o (c p) h w"), rest], dim=1)
 
 
 def paper() -> GlideConfig:
@@ -173,7 +201,7 @@ def filtered_upsampler() -> GlideConfig:
 
 def published(*, channels: int, text_width: int, text_layers: int, upsampler: bool = False) -> GlideConfig:
     """The shape that all published sizes share (section 4.1, and the released code for the upsampler)."""
-    unet = UNetConfig(
+    backbone = UNetConfig(
         in_channels=2 * COLOURS if upsampler else COLOURS,
         out_channels=2 * COLOURS,
         channels=channels,
@@ -206,6 +234,6 @@ def published(*, channels: int, text_width: int, text_layers: int, upsampler: bo
         low=64 if upsampler else None,
         inpaint=False,
         text=text,
-        unet=unet,
+        backbone=backbone,
         diffusion=spec,
     )

@@ -39,7 +39,7 @@ def glide_objective(
         pictures = batch.pictures
         dropped = rearrange(draws.bernoulli(drop_caption), "b -> b 1")
         ids, mask = read_ids(batch.ids.masked_fill(dropped, PADDING))
-        known = Known(pictures, erased(draws, config.resolution)) if config.inpaint else None
+        known = Known(pictures, erased(draws, pictures.shape[-1])) if config.inpaint else None
         low = None
         if config.low is not None:
             low = F.avg_pool2d(pictures, config.resolution // config.low)

@@ -6,7 +6,9 @@ the picture; the way up mirrors it with one residual block more a level, since e
 way down is concatenated once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TypeVar
 
 import torch
@@ -124,23 +126,24 @@ class AttentionBlock(nn.Module):
         )
         self.out = zeroed(nn.Linear(channels, channels))
 
+    def read(self, context: Float[Tensor, "b l w"]) -> Float[Tensor, "two b g l d"]:
+        """Keys and values of the text rows, which do not change from step to step."""
+        assert self.context_kv is not None
+        return rearrange(self.context_kv(context), "b l (two g d) -> two b g l d", two=2, g=self.heads)
+
     def forward(
         self,
         x: Float[Tensor, "b c h w"],
-        context: Float[Tensor, "b l d"] | None,
+        context: Float[Tensor, "two b g l d"] | None,
         context_mask: Bool[Tensor, "b l"] | None,
     ) -> Float[Tensor, "b c h w"]:
-        """Let every pixel look at every other and at the text tokens that `context_mask` shows."""
+        """Let every pixel look at every other and at what was `read` where `context_mask` shows it."""
         height = x.shape[2]
         tokens = rearrange(self.norm(x), "b c h w -> b (h w) c")
         q, k, v = rearrange(self.qkv(tokens), "b n (three g d) -> three b g n d", three=3, g=self.heads)
         mask = None
-        if self.context_kv is not None:
-            if context is None:
-                raise ValueError("context: this network reads text tokens and was given none")
-            k_text, v_text = rearrange(
-                self.context_kv(context), "b l (two g d) -> two b g l d", two=2, g=self.heads
-            )
+        if context is not None:
+            k_text, v_text = context.to(k.dtype)
             k, v = torch.cat([k_text, k], dim=2), torch.cat([v_text, v], dim=2)
             if context_mask is not None:
                 pixels = context_mask.new_ones(x.shape[0], q.shape[2])
@@ -165,10 +168,10 @@ class Level(nn.Module):
         self,
         x: Float[Tensor, "b c h w"],
         embedding: Float[Tensor, "b e"],
-        context: Float[Tensor, "b l d"] | None,
+        context: Float[Tensor, "two b g l d"] | None,
         context_mask: Bool[Tensor, "b l"] | None,
     ) -> Float[Tensor, "b c2 h2 w2"]:
-        """Pass a feature map through this step."""
+        """Pass a feature map through this step; `context` is what its attention has read, if it has any."""
         x = self.block(x, embedding)
         if self.attention is not None:
             x = self.attention(x, context, context_mask)
@@ -226,21 +229,35 @@ class UNet(nn.Module):
         self.norm = group_norm(channels)
         self.head = zeroed(nn.Conv2d(channels, config.out_channels * patch_area, 3, padding=1))
 
+    @property
+    def attentions(self) -> list[AttentionBlock]:
+        """The attention blocks, from the way down over the middle to the way up."""
+        found = [step.attention for step in self.down if isinstance(step, Level)]
+        found += [self.middle_attention, *(step.attention for step in self.up if isinstance(step, Level))]
+        return [one for one in found if one is not None]
+
+    def read(self, context: Float[Tensor, "b l d"]) -> tuple[Tensor, ...]:
+        """Text rows as each attention block's keys and values, (2, B, heads, L, width).
+
+        A picture takes many steps and its caption stays, so a sampler reads it once and gives `forward` this.
+        """
+        return tuple(block.read(context) for block in self.attentions)
+
     def forward(
         self,
         x: Float[Tensor, "b c h w"],
         t: Float[Tensor, "b"],
         *,
         condition: Float[Tensor, "b e"] | None = None,
-        context: Float[Tensor, "b l d"] | None = None,
+        context: Float[Tensor, "b l d"] | tuple[Tensor, ...] | None = None,
         context_mask: Bool[Tensor, "b l"] | None = None,
         canvas: Float[Tensor, "b k h2 w2"] | None = None,
     ) -> Float[Tensor, "b c_out h w"]:
         """Predict from the noised picture `x` at times `t`.
 
-        `condition` is added to the time embedding; `context` are text tokens for attention, of which
-        `context_mask` False are hidden; `canvas` lies beside x after folding, patch times smaller. Height
-        and width must be multiples of patch · 2^(levels-1).
+        `condition` is added to the time embedding; `context` are text rows for attention, or what `read` made
+        of them, of which `context_mask` False are hidden; `canvas` lies beside x after folding, patch times
+        smaller. Height and width must be multiples of patch · 2^(levels-1).
         """
         patch, levels = self.config.patch, len(self.config.multipliers)
         multiple = patch * 2 ** (levels - 1)
@@ -255,16 +272,33 @@ class UNet(nn.Module):
             raise ValueError(
                 f"canvas: this network reads {self.config.canvas} channels and was given {given}"
             )
+        texts = self._texts(context)
+
+        def text(attention: AttentionBlock | None) -> Tensor | None:
+            return None if attention is None else next(texts)
+
         h = self.stem(folded if canvas is None else torch.cat([folded, canvas.to(folded.dtype)], dim=1))
         skips = [h]
         for step in self.down:
-            h = step(h, embedding, context, context_mask) if isinstance(step, Level) else step(h, embedding)
+            if isinstance(step, Level):
+                h = step(h, embedding, text(step.attention), context_mask)
+            else:
+                h = step(h, embedding)
             skips.append(h)
         h = self.middle_in(h, embedding)
         if self.middle_attention is not None:
-            h = self.middle_attention(h, context, context_mask)
+            h = self.middle_attention(h, text(self.middle_attention), context_mask)
         h = self.middle_out(h, embedding)
         for step in self.up:
-            h = step(torch.cat([h, skips.pop()], dim=1), embedding, context, context_mask)
+            assert isinstance(step, Level)
+            h = step(torch.cat([h, skips.pop()], dim=1), embedding, text(step.attention), context_mask)
         h = self.head(F.silu(self.norm(h)))
         return rearrange(h, "b (c p q) h w -> b c (h p) (w q)", p=patch, q=patch)
+
+    def _texts(self, context: Float[Tensor, "b l d"] | tuple[Tensor, ...] | None) -> Iterator[Tensor | None]:
+        """What each attention block has read, in the order of `attentions`; None where it reads nothing."""
+        if self.config.context_width is None:
+            return repeat(None)
+        if context is None:
+            raise ValueError("context: this network reads text tokens and was given none")
+        return iter(self.read(context) if isinstance(context, Tensor) else context)

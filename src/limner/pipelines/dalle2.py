@@ -28,8 +28,8 @@ from limner.errors import LimnerError
 from limner.pipelines.devices import device_named
 from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.progress import Clock, Tick
-from limner.pipelines.sampling import sample, sides
-from limner.pipelines.settings import Commission, PaintSettings, checked_size, commissions
+from limner.pipelines.sampling import sample, sides, unbounded, within_pixels
+from limner.pipelines.settings import Commission, PaintSettings, Precision, checked_size, commissions
 from limner.pipelines.stages import Drawn, Enlarged, Imagined, Stage, Understood, eight_bit
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
@@ -39,8 +39,6 @@ PARTS = ("clip", "prior", "decoder", "upsampler")
 # picture takes sixteen times as much as a drawn one.
 DRAWN_AT_ONCE = 16
 ENLARGED_AT_ONCE = 4
-
-Precision = Literal["fp32", "bf16"]
 
 
 def _silently(_: int) -> None:
@@ -215,7 +213,7 @@ class Dalle2:
             sampler=settings.prior_sampler,
             steps=settings.prior_steps,
             guidance=settings.prior_guidance,
-            limit=None,
+            bounds=unbounded,
             advance=lambda: advance(len(wanted)),
         )
         # The prior speaks of z_i times its scale; only the direction counts.
@@ -255,7 +253,7 @@ class Dalle2:
             sampler=settings.sampler,
             steps=settings.steps,
             guidance=settings.guidance,
-            limit=1.0,
+            bounds=within_pixels,
             advance=lambda: advance(len(wanted)),
         )
         return Drawn(commissions=wanted, pictures=pictures.clamp(-1, 1))
@@ -295,7 +293,7 @@ class Dalle2:
             sampler=settings.upsampler_sampler,
             steps=settings.upsampler_steps,
             guidance=1.0,
-            limit=1.0,
+            bounds=within_pixels,
             advance=lambda: advance(len(wanted)),
         )
         return large.clamp(-1, 1)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.diffusion.guidance import classifier_free_batched, clipped
-from limner.diffusion.process import Denoiser, Network, denoiser
-from limner.diffusion.samplers import Step, ancestral, ddim, dpm_solver_pp_2m
+from limner.diffusion.guidance import classifier_free_batched, clipped, steered
+from limner.diffusion.process import Denoiser, Network, Steer, denoiser
+from limner.diffusion.samplers import Step, ancestral, ddim, dpm_solver_pp_2m, heun
 from limner.diffusion.schedule import Schedule
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
@@ -30,41 +30,63 @@ def sample(
     sampler: Sampler,
     steps: int,
     guidance: float,
-    limit: float | None,
+    bounds: Callable[[Denoiser], Denoiser],
     advance: Callable[[], None],
+    steer: Steer | None = None,
+    levels: Schedule | None = None,
 ) -> Float[Tensor, "b *d"]:
-    """`steps` evaluations of `network`, trained as `spec` says, from the noise `x_T` to clean data.
+    """`steps` steps of `network`, trained as `spec` says, from `x_T` to clean data.
 
     The network is asked for the rows of x_T once for each of `sides(guidance)`, one side after the other in
-    one batch. `limit` bounds every |x̂_0| after guidance. `advance` is called after each step.
+    one batch. `steer` is the gradient of what is wanted besides, scale and all. `bounds` keeps x̂_0 in them
+    after all guidance, as `within_pixels` does. `x_T` is at the noisiest of `levels`, by default of those of
+    training. `advance` is called after each step.
     """
     trained = spec.levels()
+    levels = trained if levels is None else levels
     denoise = denoiser(network, trained, spec.prediction, learned_variance=spec.learned_variance)
     if len(sides(guidance)) == 2:
         denoise = classifier_free_batched(denoise, guidance)
-    if limit is not None:
-        denoise = clipped(denoise, limit)
+    if steer is not None and sampler != "ancestral":
+        denoise = steered(denoise, steer, trained, 1.0)
     x = x_T
-    for step in walk(sampler, denoise, x_T, trained, steps, draws):
+    for step in walk(sampler, bounds(denoise), x_T, levels, steps, draws, steer=steer):
         x = step.x
         advance()
     return x
+
+
+def within_pixels(denoise: Denoiser) -> Denoiser:
+    """Hold x̂_0 within the range of pixels."""
+    return clipped(denoise, 1.0)
+
+
+def unbounded(denoise: Denoiser) -> Denoiser:
+    """Leave x̂_0 as it is, as for embeddings."""
+    return denoise
 
 
 def walk(
     sampler: Sampler,
     denoise: Denoiser,
     x_T: Float[Tensor, "b *d"],
-    trained: Schedule,
+    levels: Schedule,
     steps: int,
     draws: Draws,
+    *,
+    steer: Steer | None = None,
 ) -> Iterator[Step]:
-    """The sampler of that name, on `steps` of the `trained` noise levels.
+    """The sampler of that name, on `steps` of these levels.
 
-    "dpm++" takes levels at equal distances in log-SNR, the others at equal distances in time. Only
-    "ancestral" draws noise on the way.
+    "dpm++" takes levels at equal distances in log-SNR, "heun" those of EDM, the others such at equal
+    distances in time. Only "ancestral" draws noise on the way, and `steer`s its mean; the others want a
+    denoiser that is steered already.
     """
     if sampler == "dpm++":
-        return dpm_solver_pp_2m(denoise, x_T, trained.log_snr_spaced(steps))
-    levels = trained.respace(steps)
-    return ddim(denoise, x_T, levels) if sampler == "ddim" else ancestral(denoise, x_T, levels, draws)
+        return dpm_solver_pp_2m(denoise, x_T, levels.log_snr_spaced(steps))
+    if sampler == "heun":
+        return heun(denoise, x_T, levels.edm_spaced(steps))
+    chosen = levels.respace(steps)
+    if sampler == "ddim":
+        return ddim(denoise, x_T, chosen)
+    return ancestral(denoise, x_T, chosen, draws, steer=steer)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-Sampler: TypeAlias = Literal["dpm++", "ddim", "ancestral"]
+Sampler: TypeAlias = Literal["dpm++", "ddim", "heun", "ancestral"]
+Precision: TypeAlias = Literal["fp32", "bf16"]
+GuidanceKind: TypeAlias = Literal["classifier-free", "clip", "both"]
 
 # What is painted with unless somebody says otherwise. Tuned on the weights that ship.
 PRIOR_SAMPLER: Sampler = "ddim"
@@ -27,7 +29,14 @@ TOP_K: int | None = None
 TOP_P: float | None = None
 CANDIDATES: int | None = None
 
-MODELS = ("dalle1", "dalle2")
+# The same for GLIDE.
+GLIDE_STEPS = 20
+GLIDE_GUIDANCE = 3.0
+CLIP_GUIDANCE = 2.0
+GLIDE_UPSAMPLER_STEPS = 8
+STRENGTH = 0.6
+
+MODELS = ("dalle1", "dalle2", "glide")
 SIZES = (64, 256)
 TOKEN_SIZES = (64,)
 LONGEST_PROMPT = 1000
@@ -109,6 +118,48 @@ class TokenSettings:
         return knobs
 
 
+@dataclass(frozen=True, kw_only=True)
+class GlideSettings:
+    """The knobs of GLIDE; the defaults are the constants of this module.
+
+    `guidance_kind` says which of the two scales counts: `guidance`, with the words over without, of which 1
+    follows them as trained and 0 ignores them; `clip_guidance`, toward what noised CLIP takes them to mean,
+    of which 0 is none; or both. The upsampler reads the words and is not guided, as in the paper.
+    """
+
+    sampler: Sampler = SAMPLER
+    steps: int = GLIDE_STEPS
+    guidance_kind: GuidanceKind = "classifier-free"
+    guidance: float = GLIDE_GUIDANCE
+    clip_guidance: float = CLIP_GUIDANCE
+    upsampler_sampler: Sampler = SAMPLER
+    upsampler_steps: int = GLIDE_UPSAMPLER_STEPS
+
+    def __post_init__(self) -> None:
+        """Refuse what no sampler could do."""
+        for name, allowed in (
+            ("sampler", Sampler),
+            ("upsampler_sampler", Sampler),
+            ("guidance_kind", GuidanceKind),
+        ):
+            if (given := getattr(self, name)) not in get_args(allowed):
+                raise ValueError(f"{name} is {given!r}: choose {_listed(get_args(allowed))}")
+        for name in ("steps", "upsampler_steps"):
+            _whole(name, getattr(self, name), 1, MOST_STEPS)
+        for name in ("guidance", "clip_guidance"):
+            _not_negative(name, getattr(self, name), MOST_GUIDANCE)
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """How far to go from without words to with them, and how far toward CLIP's meaning of them."""
+        away = 1.0 if self.guidance_kind == "clip" else self.guidance
+        return away, 0.0 if self.guidance_kind == "classifier-free" else self.clip_guidance
+
+    def described(self) -> dict[str, int | float | str]:
+        """Every knob by name, for a picture's metadata."""
+        return dataclasses.asdict(self)
+
+
 @dataclass(frozen=True)
 class Commission:
     """One picture that is wanted: what of, and the seed that all its chance comes from."""
@@ -176,6 +227,12 @@ def checked_keep(keep: float) -> None:
         raise ValueError(f"keep is {keep!r}: give a share of the picture above 0 and below 1, such as 0.5")
 
 
+def checked_strength(strength: float) -> None:
+    """Raise ValueError unless `strength` is a share of the noise that leaves something to paint."""
+    if not _number(strength) or not 0 < strength <= 1:
+        raise ValueError(f"strength is {strength!r}: give a number above 0 and at most 1, such as {STRENGTH}")
+
+
 def checked_size(size: int, sizes: Sequence[int] = SIZES) -> None:
     """Raise ValueError unless pictures of `size` pixels a side are offered."""
     if size not in sizes:
@@ -186,6 +243,14 @@ def checked_model(model: str) -> None:
     """Raise ValueError unless `model` is one of those that paint."""
     if model not in MODELS:
         raise ValueError(f"model is {model!r}: choose {_listed(MODELS)}")
+
+
+def checked_precision(precision: str, model: str) -> None:
+    """Raise ValueError unless `model` multiplies in this `precision`."""
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is {precision!r}: choose {_listed(get_args(Precision))}")
+    if model == "dalle1" and precision != "fp32":
+        raise ValueError(f"precision is {precision!r}: dalle1 has no U-Net, so leave it out")
 
 
 def _number(given: object) -> bool:

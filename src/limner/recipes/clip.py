@@ -16,6 +16,7 @@ from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig, contrastive_
 from limner.clip.model import vit_h_16
 from limner.clip.objective import CaptionedPictures
 from limner.data.loader import Gallery, open_gallery
+from limner.diffusion.spec import DiffusionSpec
 from limner.recipes.begin import begun, checked_start
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig, train
@@ -23,12 +24,16 @@ from limner.training import TrainConfig, train
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRecipe:
-    """`chunk`: rows at a time through the towers, None for all. `recall_weight`: of thumbnails' error."""
+    """`chunk`: rows at a time through the towers, None for all. `recall_weight`: of thumbnails' error.
+
+    `noise`: the diffusion whose noised pictures are read, None for clean ones.
+    """
 
     model: ClipConfig
     train: TrainConfig
     chunk: int | None
     recall_weight: float
+    noise: DiffusionSpec | None = None
 
 
 def toy() -> ClipRecipe:
@@ -144,9 +149,9 @@ def run(
     model = Clip(recipe.model)
     train(
         begun(model, recipe.model, init_from),
-        contrastive_objective(recipe.chunk, recall_weight=recipe.recall_weight),
+        contrastive_objective(recipe.chunk, recall_weight=recipe.recall_weight, noise=recipe.noise),
         captioned_batches(gallery, recipe.model.text, seed=recipe.train.seed),
-        name="clip",
+        name="clip" if recipe.noise is None else "noised clip",
         model_config=recipe.model,
         config=recipe.train,
         out=out,

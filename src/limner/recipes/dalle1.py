@@ -39,17 +39,15 @@ from limner.data.loader import Gallery, open_gallery
 from limner.distributed import rank
 from limner.draws import Draws, mix
 from limner.dvae import DVae, DVaeConfig
-from limner.errors import LimnerError
 from limner.evaluation.likelihood import unigram
 from limner.recipes.begin import begun, checked_start
 from limner.recipes.codes import coded, finished
 from limner.recipes.pictures import grid
+from limner.recipes.words import VOCABULARY, vocabulary
 from limner.text import CaptionTokenizer
 from limner.training import Sampler, TrainConfig, train
 
-VOCABULARY = "bpe.json"
-# Captions that words are learned from, and rows whose tokens are counted; drawn as batches are.
-HEARD = 20_000
+# Rows whose tokens are counted; drawn as batches are.
 COUNTED = 4096
 SAMPLES = 24
 COLUMNS = 12
@@ -212,10 +210,9 @@ def run(
 
     gallery = open_gallery(folders, size=painter.config.resolution, share=share)
     codes = coded(encode, gallery, weights=checkpoint.digest(dvae), out=out)
-    if init_from is not None and not (out / "log.jsonl").exists():
-        # The weights know these words; others would be other ids.
-        CaptionTokenizer.load(init_from / VOCABULARY).save(out / VOCABULARY)
-    tokenizer = vocabulary(gallery, model.text_vocabulary, seed=seed, kept=out / VOCABULARY)
+    tokenizer = vocabulary(
+        gallery, model.text_vocabulary, seed=seed, kept=out / VOCABULARY, init_from=init_from
+    )
     batches = TokenBatches(gallery, codes, tokenizer, model.caption, recipe.bpe_dropout, seed)
     torch.manual_seed(seed)
     train(
@@ -234,23 +231,6 @@ def run(
     )
     PartialState().wait_for_everyone()
     return assemble(out, tokenizer, dvae)
-
-
-def vocabulary(gallery: Gallery, size: int, *, seed: int, kept: Path) -> CaptionTokenizer:
-    """Words learned from captions as batches have them, grounds and all; those `kept` where there are some.
-
-    Raises LimnerError where those kept are more than `size`, that is, of another run.
-    """
-    if not kept.exists():
-        heard = gallery.draw(seed=seed, step=-2, rows=range(HEARD)).captions
-        CaptionTokenizer.train(heard, size).save(kept)
-    tokenizer = CaptionTokenizer.load(kept)
-    if tokenizer.vocab_size > size:
-        raise LimnerError(
-            f"{kept} has {tokenizer.vocab_size} words, and this model knows {size}: it is from another run, "
-            "so choose another --out"
-        )
-    return tokenizer
 
 
 def unigram_loss(seen: CaptionedTokens, config: Dalle1Config) -> float:

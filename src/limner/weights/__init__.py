@@ -1,8 +1,9 @@
 """What ships: weights trained by the recipes in this repository, one folder for each model.
 
 `weights/dalle2/` holds `clip`, `prior`, `decoder` and `upsampler`, each a checkpoint folder;
-`weights/dalle1/` holds `transformer` and `dvae`. `weights/vae/` is one, `weights/vqvae/` holds `autoencoder`
-and `prior`, `weights/vqvae2/` holds `autoencoder`, `top` and `bottom`.
+`weights/dalle1/` holds `transformer` and `dvae`, `weights/glide/` `base`, `upsampler` and `clip`.
+`weights/vae/` is one, `weights/vqvae/` holds `autoencoder` and `prior`, `weights/vqvae2/` holds
+`autoencoder`, `top` and `bottom`.
 """
 
 from importlib import resources
@@ -12,7 +13,7 @@ from limner.errors import LimnerError
 
 # Painters: what `limner train` calls them, and what it needs besides pictures. They are left in OUT/line, all
 # else in OUT/model.
-PAINTERS = {"dalle1": ("dalle1", " --dvae DVAE"), "dalle2": ("line", "")}
+PAINTERS = {"dalle1": ("dalle1", " --dvae DVAE"), "dalle2": ("line", ""), "glide": ("glide", "")}
 # What does not lie under its own name.
 PLACES = {"dvae": "dalle1/dvae"}
 

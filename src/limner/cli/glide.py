@@ -1,0 +1,189 @@
+"""`limner inpaint` and `limner redraw`: a picture changed in one place, or painted over anew."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from limner.cli.paintings import Painting
+from limner.cli.places import place, try_writing
+from limner.cli.progress import progress
+from limner.pipelines.settings import (
+    CLIP_GUIDANCE,
+    GLIDE_GUIDANCE,
+    GLIDE_STEPS,
+    SIZES,
+    STRENGTH,
+    GlideSettings,
+    GuidanceKind,
+    Precision,
+    checked_size,
+    checked_strength,
+    commissions,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from limner.pipelines.glide import Glide
+    from limner.pipelines.progress import Tick
+
+INPAINT_HELP = """Paint a part of a picture anew with GLIDE; all else is kept exactly.
+  limner inpaint room.png mask.png "a room with a plant in it"
+  limner inpaint room.png 20,80,120,200 "a room with a plant in it" --count 4 --out rooms
+  limner inpaint cut.png cut.png "a red apple"
+The last paints where cut.png is transparent."""
+
+REDRAW_HELP = """Paint a sketch or photo anew with GLIDE, by words.
+  limner redraw sketch.png "a red apple"
+  limner redraw sketch.png "a red apple" --strength 0.8 --count 4 --out apples"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What both commands take."""
+
+    count: Annotated[int, arg(metavar="N")] = 1
+    """How many; the next one has the next seed."""
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the largest)")] = None
+    """Pixels a side: 64 or 256, unless the weights are your own."""
+    seed: int = 0
+    """All chance comes from it: the same seed, the same picture."""
+    steps: Annotated[int, arg(metavar="N")] = GLIDE_STEPS
+    """Steps of the base network; fewer are faster."""
+    guidance_kind: GuidanceKind = "classifier-free"
+    """What leads to the words: the network without them, noised CLIP, or both."""
+    guidance: Annotated[float, arg(metavar="G")] = GLIDE_GUIDANCE
+    """How strongly the words are heeded, classifier-free: 1 as trained, more for more."""
+    clip_guidance: Annotated[float, arg(metavar="G")] = CLIP_GUIDANCE
+    """How strongly noised CLIP leads, where it does."""
+    out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
+    """A folder, or a .png file for a single picture."""
+    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    """Weights of your own: a folder with base, upsampler and clip."""
+    precision: Precision = "fp32"
+    """bf16 multiplies in half precision, which is faster where the processor can."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes the fastest that is there."""
+
+    @property
+    def settings(self) -> GlideSettings:
+        """How to paint."""
+        return GlideSettings(
+            steps=self.steps,
+            guidance_kind=self.guidance_kind,
+            guidance=self.guidance,
+            clip_guidance=self.clip_guidance,
+        )
+
+    def deliver(
+        self,
+        prompt: str,
+        work: "Callable[[Glide, Callable[[Tick], None]], list[Image.Image]]",
+        told: Mapping[str, str],
+    ) -> None:
+        """Refuse what cannot be painted, paint, save each picture and what it is of, print the paths."""
+        settings = self.settings
+        wanted = commissions(prompt, count=self.count, seed=self.seed)
+        if self.weights is None and self.size is not None:
+            checked_size(self.size, SIZES)
+        where = place(self.out, files=len(wanted))
+        try_writing(where.folder)
+
+        from limner.pipelines import load
+
+        with progress() as on_tick:
+            painter = load("glide", weights=self.weights, device=self.device, precision=self.precision)
+            images = work(painter, on_tick)
+        for number, (commission, image) in enumerate(zip(wanted, images, strict=True), start=1):
+            metadata = painter.metadata(commission, size=image.width, settings=settings)
+            painting = Painting(commission, number, image, {**metadata, **told})
+            print(where.save(painting.png(), painting.name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inpaint(Options):
+    """The options of `limner inpaint`."""
+
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """The picture; it is squared with margins and brought to the model's size."""
+    mask: Annotated[Positional[str], arg(metavar="MASK")]
+    """What to paint anew: a picture's transparent part, a black-and-white picture's white one, or a box in
+    pixels, LEFT,TOP,RIGHT,BOTTOM."""
+    prompt: Annotated[Positional[str], arg(metavar='"PROMPT"')]
+    """What the whole is then a picture of, in quotes."""
+
+    def run(self) -> None:
+        """Read picture and mask, then paint."""
+        box = box_of(self.mask)
+
+        from limner.pipelines.glide import box_mask, known_of, mask_of
+        from limner.pipelines.pictures import fingerprint, open_picture
+
+        image = open_picture(self.image)
+        mask = mask_of(open_picture(Path(self.mask))) if box is None else box_mask(image.size, box)
+        known_of(image, mask, max(SIZES))  # or say at once why not
+
+        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "list[Image.Image]":
+            return painter.inpaint(
+                image,
+                mask,
+                self.prompt,
+                count=self.count,
+                size=self.size,
+                seed=self.seed,
+                settings=self.settings,
+                on_tick=on_tick,
+            )
+
+        self.deliver(self.prompt, work, {"inpaints": fingerprint(image), "mask": fingerprint(mask)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redraw(Options):
+    """The options of `limner redraw`."""
+
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """A sketch or a photo; it is squared with margins and brought to the model's size."""
+    prompt: Annotated[Positional[str], arg(metavar='"PROMPT"')]
+    """What it is a picture of, in quotes."""
+    strength: Annotated[float, arg(metavar="S")] = STRENGTH
+    """How much of it to forget: little keeps almost all, 1 nothing."""
+
+    def run(self) -> None:
+        """Read the picture, then paint."""
+        checked_strength(self.strength)
+
+        from limner.pipelines.pictures import fingerprint, open_picture
+
+        image = open_picture(self.image)
+
+        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "list[Image.Image]":
+            return painter.redraw(
+                image,
+                self.prompt,
+                strength=self.strength,
+                count=self.count,
+                size=self.size,
+                seed=self.seed,
+                settings=self.settings,
+                on_tick=on_tick,
+            )
+
+        self.deliver(self.prompt, work, {"redraws": fingerprint(image), "strength": str(self.strength)})
+
+
+def box_of(mask: str) -> tuple[int, int, int, int] | None:
+    """The box that a mask spells, or None for the path of a picture. ValueError for four odd numbers."""
+    parts = mask.split(",")
+    if len(parts) != 4 or Path(mask).exists():
+        return None
+    try:
+        left, top, right, bottom = (int(part) for part in parts)
+    except ValueError:
+        raise ValueError(
+            f"mask is '{mask}': give a picture, or a box in whole pixels, LEFT,TOP,RIGHT,BOTTOM"
+        ) from None
+    return left, top, right, bottom

@@ -1,0 +1,512 @@
+"""GLIDE: words → a small picture → a large one, from noise, around what is known, or from a sketch.
+
+Nichol et al. 2021. `Glide.paint` is the figure, `read`, `draw`, `enlarge`; `inpaint` keeps known pixels and
+`redraw` begins from a picture (Meng et al. 2021, "SDEdit").
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from limner import __version__, checkpoint
+from limner.clip import Clip, ClipConfig
+from limner.diffusion.guidance import held
+from limner.diffusion.process import Denoiser, Steer
+from limner.draws import Draws, mix
+from limner.errors import LimnerError
+from limner.glide import Caption, GlideConfig, Known, read_ids, toward_caption
+from limner.glide import Glide as Network
+from limner.pipelines.devices import device_named
+from limner.pipelines.loading import digest_of, loaded
+from limner.pipelines.pictures import seen
+from limner.pipelines.progress import Clock, Tick
+from limner.pipelines.sampling import sample, sides, within_pixels
+from limner.pipelines.settings import (
+    Commission,
+    GlideSettings,
+    Precision,
+    checked_size,
+    checked_strength,
+    commissions,
+)
+from limner.pipelines.stages import Drawn, Enlarged, Read, eight_bit
+from limner.pipelines.words import checked_words, told_of_unknown
+from limner.text import PADDING, CaptionTokenizer, ClipTokenizer
+
+PARTS = ("base", "upsampler", "clip")
+VOCABULARY = "bpe.json"
+# As DALL-E 2's: how many pictures are in work at once, so that memory stays bounded.
+DRAWN_AT_ONCE = 16
+ENLARGED_AT_ONCE = 4
+
+GlideStage: TypeAlias = Read | Drawn | Enlarged
+
+
+def _silently(_: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glide:
+    """The networks, a tokenizer for each reader, the `digest` of all weights, the U-Nets' arithmetic."""
+
+    base: Network
+    upsampler: Network
+    clip: Clip
+    base_tokenizer: CaptionTokenizer
+    upsampler_tokenizer: CaptionTokenizer
+    clip_tokenizer: ClipTokenizer
+    digest: str
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        """Refuse parts that were not trained for one another."""
+        base, upsampler, clip = self.base.config, self.upsampler.config, self.clip.config
+        for name, given, wanted in (
+            ("base's low", base.low, None),
+            ("upsampler's low", upsampler.low, base.resolution),
+            ("clip's vision.resolution", clip.vision.resolution, base.resolution),
+            ("clip's vision.times", clip.vision.times, base.diffusion.steps),
+        ):
+            if given != wanted:
+                raise LimnerError(
+                    f"these parts do not belong together: the {name} is {given} where {wanted} is needed; "
+                    "take all three from one training"
+                )
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32") -> "Glide":
+        """Read `folder`/{base, upsampler, clip}, each a checkpoint folder, as float32.
+
+        `precision` "bf16" lets the U-Nets multiply in bfloat16. Raises ValueError for a device that is not
+        there, LimnerError, naming the file, for weights that are missing, damaged or of different families.
+        """
+        place = device_named(device)
+        if not folder.is_dir():
+            raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
+        clip = loaded(folder / "clip", ClipConfig, Clip, place)
+        return cls(
+            base=loaded(folder / "base", GlideConfig, Network, place),
+            upsampler=loaded(folder / "upsampler", GlideConfig, Network, place),
+            clip=clip,
+            base_tokenizer=CaptionTokenizer.load(folder / "base" / VOCABULARY),
+            upsampler_tokenizer=CaptionTokenizer.load(folder / "upsampler" / VOCABULARY),
+            clip_tokenizer=ClipTokenizer(clip.config.text.vocabulary),
+            digest=digest(folder),
+            precision=precision,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.clip.log_scale.device
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Pixels a side of what is drawn and of what is enlarged: 64 and 256 in the paper."""
+        return self.base.config.resolution, self.upsampler.config.resolution
+
+    @overload
+    def paint(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        count: int = ...,
+        size: int | None = ...,
+        seed: int = ...,
+        settings: GlideSettings | None = ...,
+        stages: Literal[False] = ...,
+        on_tick: Callable[[Tick], None] | None = ...,
+    ) -> list[Image.Image]: ...
+
+    @overload
+    def paint(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        count: int = ...,
+        size: int | None = ...,
+        seed: int = ...,
+        settings: GlideSettings | None = ...,
+        stages: Literal[True],
+        on_tick: Callable[[Tick], None] | None = ...,
+    ) -> Iterator[GlideStage]: ...
+
+    def paint(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        count: int = 1,
+        size: int | None = None,
+        seed: int = 0,
+        settings: GlideSettings | None = None,
+        stages: bool = False,
+        on_tick: Callable[[Tick], None] | None = None,
+    ) -> list[Image.Image] | Iterator[GlideStage]:
+        """Paint `count` pictures of each prompt, prompt by prompt, in order; `size` is one of `sizes`.
+
+        Picture k is what picture 0 of the seed `seed` + k would be: neighbours change no more than the last
+        bit of a sum. With `stages`, yields Read, Drawn and (at the larger size) Enlarged instead, for up to
+        16 pictures and then for the next. `on_tick` hears of every step.
+        Raises ValueError, before any work is done, for what cannot be painted.
+        """
+        chosen = settings or GlideSettings()
+        side = self._side(size)
+        wanted = commissions(prompts, count=count, seed=seed)
+        checked_words(prompts)
+        self._check_steps(chosen)
+        passed = self._stages(wanted, side, chosen, on_tick)
+        if stages:
+            return passed
+        return _finished(passed, side)
+
+    def inpaint(
+        self,
+        image: Image.Image,
+        mask: Image.Image,
+        prompt: str,
+        *,
+        count: int = 1,
+        size: int | None = None,
+        seed: int = 0,
+        settings: GlideSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+    ) -> list[Image.Image]:
+        """Paint `image` anew where `mask` is white, so that the whole is a picture of `prompt`; section 2.4.
+
+        `mask`: as large as `image`, mode "L", above 127 where to paint. Both are squared with margins and
+        brought to `size`; there the known pixels come back exactly, and a pixel of which any part was to be
+        painted is. Raises ValueError for networks that do not mend, and as `paint` does.
+        """
+        chosen = settings or GlideSettings()
+        side = self._side(size)
+        wanted = commissions(prompt, count=count, seed=seed)
+        checked_words(prompt)
+        self._check_steps(chosen)
+        for name, network in (("base", self.base), ("upsampler", self.upsampler)):
+            if not network.config.inpaint:
+                raise ValueError(f"{name} is a network that paints and does not mend: load one that does")
+        kept = known_of(image, mask, self.sizes[1]).to(self.device)
+        passed = self._stages(wanted, side, chosen, on_tick, known=kept)
+        return _finished(passed, side)
+
+    def redraw(
+        self,
+        image: Image.Image,
+        prompt: str,
+        *,
+        strength: float,
+        count: int = 1,
+        size: int | None = None,
+        seed: int = 0,
+        settings: GlideSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+    ) -> list[Image.Image]:
+        """Noise `image` to the share `strength` of all noise levels and paint it anew from there (SDEdit).
+
+        1 forgets the picture, little keeps almost all of it; so much of the steps is walked. Transparent
+        pictures are seen on white, squared with margins. Raises ValueError as `paint` does, and for a
+        strength outside (0, 1].
+        """
+        chosen = settings or GlideSettings()
+        side = self._side(size)
+        wanted = commissions(prompt, count=count, seed=seed)
+        checked_words(prompt)
+        checked_strength(strength)
+        self._check_steps(chosen)
+        begun = Begun(seen([image], self.sizes[0]).to(self.device), strength)
+        passed = self._stages(wanted, side, chosen, on_tick, begun=begun)
+        return _finished(passed, side)
+
+    def metadata(self, commission: Commission, *, size: int, settings: GlideSettings) -> dict[str, str]:
+        """What a picture's file says about how it was painted."""
+        return {
+            "prompt": commission.prompt,
+            "seed": str(commission.seed),
+            "model": "glide",
+            "weights": self.digest,
+            "settings": json.dumps({"size": size, "precision": self.precision, **settings.described()}),
+            "limner": __version__,
+        }
+
+    @torch.inference_mode()
+    def read(self, wanted: Sequence[Commission]) -> Read:
+        """Words → ids of the base's vocabulary, `PADDING` behind the caption's end."""
+        prompts = [commission.prompt for commission in wanted]
+        told_of_unknown(self.base_tokenizer, list(dict.fromkeys(prompts)))
+        ids = self.base_tokenizer(prompts, self.base.config.text.context).to(self.device)
+        return Read(commissions=tuple(wanted), ids=ids)
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        read: Read,
+        settings: GlideSettings,
+        *,
+        known: "Kept | None" = None,
+        begun: "Begun | None" = None,
+        advance: Callable[[int], None] = _silently,
+    ) -> Drawn:
+        """Base: words → a small picture, around what is `known` or from where it was `begun`."""
+        base, wanted = self.base, read.commissions
+        spec, side = base.config.diffusion, base.config.resolution
+        guidance, clip_guidance = settings.scales
+        draws = Draws([mix(c.seed, "base") for c in wanted], device=self.device)
+        caption = self._caption(base, read.ids, guidance)
+        around = None if known is None else known.at(side).of(len(wanted))
+        seen_twice = None if around is None else around.of(len(sides(guidance)) * len(wanted)).known
+
+        def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+            with self._arithmetic():
+                return base.predict(x, t, caption=caption, known=seen_twice)
+
+        start, levels, steps = draws.normal(3, side, side), spec.levels(), settings.steps
+        if begun is not None:
+            noisiest = max(1, round(begun.strength * spec.steps))
+            levels = levels.take(range(noisiest))
+            steps = min(noisiest, max(1, round(begun.strength * settings.steps)))
+            signal = levels.alpha_bar[-1].item()
+            start = signal**0.5 * begun.pictures + (1 - signal) ** 0.5 * start
+        pictures = sample(
+            network,
+            spec,
+            start,
+            draws,
+            sampler=settings.sampler,
+            steps=steps,
+            guidance=guidance,
+            bounds=_bounds(around),
+            advance=lambda: advance(len(wanted)),
+            steer=self._steer(wanted, clip_guidance),
+            levels=levels,
+        )
+        return Drawn(commissions=wanted, pictures=pictures.clamp(-1, 1))
+
+    @torch.inference_mode()
+    def enlarge(
+        self,
+        drawn: Drawn,
+        settings: GlideSettings,
+        *,
+        known: "Kept | None" = None,
+        advance: Callable[[int], None] = _silently,
+    ) -> Enlarged:
+        """Upsampler: small picture, rounded as a file would hold it, and words → large; not guided."""
+        finished = []
+        for start in range(0, len(drawn.commissions), ENLARGED_AT_ONCE):
+            rows = slice(start, start + ENLARGED_AT_ONCE)
+            few = Drawn(commissions=drawn.commissions[rows], pictures=drawn.pictures[rows])
+            finished.append(self._enlarged(few, settings, known, advance))
+        return Enlarged(commissions=drawn.commissions, pictures=torch.cat(finished))
+
+    def _enlarged(
+        self,
+        drawn: Drawn,
+        settings: GlideSettings,
+        known: "Kept | None",
+        advance: Callable[[int], None],
+    ) -> Float[Tensor, "b 3 h w"]:
+        upsampler, wanted = self.upsampler, drawn.commissions
+        side = upsampler.config.resolution
+        draws = Draws([mix(c.seed, "upsampler") for c in wanted], device=self.device)
+        prompts = [commission.prompt for commission in wanted]
+        ids = self.upsampler_tokenizer(prompts, upsampler.config.text.context).to(self.device)
+        caption = self._caption(upsampler, ids, 1.0)
+        low = eight_bit(drawn.pictures)
+        around = None if known is None else known.of(len(wanted))
+
+        def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+            with self._arithmetic():
+                beside = None if around is None else around.known
+                return upsampler.predict(x, t, caption=caption, low=low, known=beside)
+
+        large = sample(
+            network,
+            upsampler.config.diffusion,
+            draws.normal(3, side, side),
+            draws,
+            sampler=settings.upsampler_sampler,
+            steps=settings.upsampler_steps,
+            guidance=1.0,
+            bounds=_bounds(around),
+            advance=lambda: advance(len(wanted)),
+        )
+        return large.clamp(-1, 1)
+
+    def _caption(self, network: Network, ids: Int[Tensor, "b l"], guidance: float) -> Caption:
+        """Every caption read once: with words, without, or both in this order, as the guidance asks."""
+        empty = torch.full_like(ids, PADDING)
+        with self._arithmetic():
+            return network.read(*read_ids(torch.cat([ids if side else empty for side in sides(guidance)])))
+
+    def _steer(self, wanted: Sequence[Commission], scale: float) -> Steer | None:
+        """Where noised CLIP would have a picture of these words go."""
+        if scale == 0:
+            return None
+        prompts = [commission.prompt for commission in wanted]
+        ids = self.clip_tokenizer(prompts, self.clip.config.text.context).to(self.device)
+        return toward_caption(self.clip, self.clip.encode_text(ids).pooled, scale)
+
+    def _stages(
+        self,
+        wanted: Sequence[Commission],
+        size: int,
+        settings: GlideSettings,
+        on_tick: Callable[[Tick], None] | None,
+        *,
+        known: "Kept | None" = None,
+        begun: "Begun | None" = None,
+    ) -> Iterator[GlideStage]:
+        """Every stage of the first few pictures, then of the next few."""
+        enlarging = size != self.sizes[0]
+        share = 1.0 if begun is None else begun.strength
+        steps = max(1, round(share * settings.steps)) + (settings.upsampler_steps if enlarging else 0)
+        clock = Clock(len(wanted) * steps, on_tick)
+        for start in range(0, len(wanted), DRAWN_AT_ONCE):
+            read = self.read(wanted[start : start + DRAWN_AT_ONCE])
+            yield read
+            drawn = self.draw(read, settings, known=known, begun=begun, advance=clock.during("drawing"))
+            yield drawn
+            if enlarging:
+                yield self.enlarge(drawn, settings, known=known, advance=clock.during("enlarging"))
+
+    def _side(self, size: int | None) -> int:
+        if size is None:
+            return self.sizes[1]
+        checked_size(size, self.sizes)
+        return size
+
+    def _check_steps(self, settings: GlideSettings) -> None:
+        for name, steps, network in (
+            ("steps", settings.steps, self.base),
+            ("upsampler_steps", settings.upsampler_steps, self.upsampler),
+        ):
+            if steps > network.config.diffusion.steps:
+                raise ValueError(
+                    f"{name} is {steps}: these weights know {network.config.diffusion.steps}, so give at "
+                    "most that"
+                )
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is known of pictures (B, 3, S, S), and where, (B, 1, S, S): 1 where they are."""
+
+    pictures: Float[Tensor, "b 3 s s"]
+    mask: Float[Tensor, "b 1 s s"]
+
+    def to(self, device: torch.device) -> "Kept":
+        """On another device."""
+        return Kept(self.pictures.to(device), self.mask.to(device))
+
+    def of(self, rows: int) -> "Kept":
+        """The same for each of so many rows."""
+        times = rows // len(self.pictures)
+        return Kept(*(repeat(part, "b c h w -> (n b) c h w", n=times) for part in (self.pictures, self.mask)))
+
+    def at(self, side: int) -> "Kept":
+        """Reduced to `side`: means of pixels, known where all of them are."""
+        factor = self.pictures.shape[-1] // side
+        return Kept(F.avg_pool2d(self.pictures, factor), -F.max_pool2d(-self.mask, factor))
+
+    @property
+    def known(self) -> Known:
+        """As the networks take it."""
+        return Known(self.pictures, self.mask)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A picture (1, 3, S, S) to begin with, and the share of all noise levels that it is noised to."""
+
+    pictures: Float[Tensor, "1 3 s s"]
+    strength: float
+
+
+def known_of(image: Image.Image, mask: Image.Image, side: int) -> Kept:
+    """A picture squared, on white, at `side`, and where it is known.
+
+    Raises ValueError for a mask of another size, and for one that leaves nothing to paint or nothing known.
+    """
+    if mask.size != image.size:
+        raise ValueError(
+            f"mask is {mask.width}×{mask.height} pixels and image {image.width}×{image.height}: give a mask "
+            "of the same size"
+        )
+    wanted = np.asarray(mask.convert("L")) > 127
+    if not wanted.any():
+        raise ValueError("mask has nothing white (or transparent) in it: mark what to paint")
+    if wanted.all():
+        raise ValueError("mask is white (or transparent) throughout: leave something to keep, or use paint")
+    whole = max(image.size)
+    marked = np.zeros((whole, whole), dtype=np.uint8)
+    top, left = (whole - image.height) // 2, (whole - image.width) // 2
+    marked[top : top + image.height, left : left + image.width] = 255 * wanted
+    # BOX weighs every pixel that any part of a new one covers, so that none which is to be painted is kept.
+    small = np.asarray(Image.fromarray(marked).resize((side, side), Image.Resampling.BOX))
+    known = torch.from_numpy((small == 0).astype(np.float32))
+    return Kept(seen([opaque(image)], side), rearrange(known, "h w -> 1 1 h w"))
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """A picture whose alpha is a mask, without it: its colours stay as they are."""
+    return image.convert("RGB")
+
+
+def mask_of(picture: Image.Image) -> Image.Image:
+    """Where to paint, white: where a picture is transparent, or, if it nowhere is, where it is white."""
+    alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+    wanted = alpha < 128 if alpha.min() < 255 else np.asarray(picture.convert("L")) > 127
+    return Image.fromarray(np.where(wanted, 255, 0).astype(np.uint8))
+
+
+def box_mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """Where to paint, white: the pixels of left, top, right, bottom (these two excluded).
+
+    Raises ValueError for a box that is empty or not within the picture.
+    """
+    left, top, right, bottom = box
+    width, height = size
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"mask is the box {left},{top},{right},{bottom}, and the picture has {width}×{height} pixels: "
+            "give LEFT,TOP,RIGHT,BOTTOM within it"
+        )
+    mask = Image.new("L", size, 0)
+    mask.paste(255, box)
+    return mask
+
+
+def digest(folder: Path) -> str:
+    """Twelve hexadecimal digits for the weights of all parts together."""
+    return digest_of([checkpoint.digest(folder / part) for part in PARTS])
+
+
+def _bounds(around: Kept | None) -> Callable[[Denoiser], Denoiser]:
+    """x̂_0 within the range of pixels, and what is known in its place."""
+    if around is None:
+        return within_pixels
+    return lambda denoise: held(within_pixels(denoise), around.pictures, around.mask)
+
+
+def _finished(stages: Iterator[GlideStage], side: int) -> list[Image.Image]:
+    """The pictures of the last stage that makes any."""
+    return [
+        image
+        for stage in stages
+        if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == side
+        for image in stage.images()
+    ]

@@ -1,0 +1,320 @@
+"""GLIDE's base network: noise and a caption → a small picture; then a second training in which it mends.
+
+Paper: Nichol et al. 2021, sections 2 and 4. The small one folds 4×4 pixels into channels and predicts the
+picture itself, as the small decoder of `limner train decoder` does, from whose U-Net it may begin.
+
+    limner train glide-base --size small --data data/emoji data/scenes --share 7 3 --out runs/small/base
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from limner import checkpoint, glide
+from limner.dalle2.decoder import DecoderConfig
+from limner.data.loader import Gallery, open_gallery
+from limner.diffusion.guidance import classifier_free_batched, clipped
+from limner.diffusion.process import denoiser
+from limner.diffusion.samplers import dpm_solver_pp_2m, last
+from limner.diffusion.spec import DiffusionSpec
+from limner.draws import Draws, mix
+from limner.glide import (
+    Glide,
+    GlideConfig,
+    Known,
+    PicturesAndCaptions,
+    TextEncoderConfig,
+    erased,
+    glide_objective,
+    mending,
+    read_ids,
+)
+from limner.layers.patch_transformer import PatchTransformerConfig
+from limner.layers.unet import UNetConfig
+from limner.recipes.begin import begun, checked_start
+from limner.recipes.pictures import grid
+from limner.recipes.words import VOCABULARY, vocabulary
+from limner.text import PADDING, CaptionTokenizer
+from limner.training import Sampler, TrainConfig, train
+
+SAMPLES = 24
+SAMPLE_STEPS = 15
+GUIDANCE = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlideRecipe:
+    """A network that paints, `train`, and then, with four channels more, mends, `mend`.
+
+    `crop`: share of the side that training sees, 1 for whole pictures. `drop_caption`: 20 % in the paper.
+    `max_weight` bounds the weight of the x₀ loss.
+    """
+
+    model: GlideConfig
+    train: TrainConfig
+    mend: TrainConfig
+    crop: float
+    drop_caption: float
+    max_weight: float | None
+
+
+def toy() -> GlideRecipe:
+    """Some minutes of two cores with the shipped sample, 32×32 pixels."""
+    unet = UNetConfig(
+        in_channels=3,
+        out_channels=6,
+        channels=32,
+        depth=1,
+        multipliers=(2, 4),
+        attention=(4,),
+        head_width=32,
+        context_width=96,
+        scale_shift=True,
+        dropout=0.0,
+        patch=4,
+        canvas=4,
+    )
+    text = TextEncoderConfig(
+        context=40, vocabulary=512, width=96, layers=2, heads=3, condition_width=unet.embedding_width
+    )
+    model = GlideConfig(
+        resolution=32, low=None, inpaint=False, text=text, backbone=unet, diffusion=picture_spec()
+    )
+    training = TrainConfig(
+        steps=2400,
+        batch=16,
+        learning_rate=1.2e-3,
+        warmup=50,
+        betas=(0.9, 0.99),
+        eps=1e-8,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        ema=0.995,
+        precision="fp32",
+        seed=21,
+        save_every=300,
+        sample_every=600,
+        rule="muon",
+    )
+    return GlideRecipe(
+        model=model,
+        train=training,
+        mend=replace(training, steps=300, learning_rate=4e-4, seed=22),
+        crop=1.0,
+        drop_caption=0.2,
+        max_weight=3.0,
+    )
+
+
+def small() -> GlideRecipe:
+    """What ships: 12.7 M parameters."""
+    unet = UNetConfig(
+        in_channels=3,
+        out_channels=6,
+        channels=64,
+        depth=1,
+        multipliers=(1, 2, 3),
+        attention=(2, 4),
+        head_width=32,
+        context_width=192,
+        scale_shift=True,
+        dropout=0.0,
+        patch=4,
+        canvas=4,
+    )
+    text = TextEncoderConfig(
+        context=40, vocabulary=2048, width=192, layers=4, heads=6, condition_width=unet.embedding_width
+    )
+    model = GlideConfig(
+        resolution=64, low=None, inpaint=False, text=text, backbone=unet, diffusion=picture_spec()
+    )
+    training = TrainConfig(
+        steps=12_000,
+        batch=32,
+        learning_rate=8e-4,
+        warmup=100,
+        betas=(0.9, 0.99),
+        eps=1e-8,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        ema=0.999,
+        precision="auto",
+        seed=21,
+        save_every=300,
+        sample_every=1000,
+        rule="muon",
+    )
+    return GlideRecipe(
+        model=model,
+        train=training,
+        mend=replace(training, steps=2000, learning_rate=4e-4, seed=22),
+        crop=1.0,
+        drop_caption=0.2,
+        max_weight=4.0,
+    )
+
+
+def paper() -> GlideRecipe:
+    """Section 4: 2.5 million steps of batch 2048 (the released one is smaller); 3,554,414,086 parameters."""
+    training = TrainConfig(
+        steps=2_500_000,
+        batch=2048,
+        learning_rate=1.2e-4,
+        warmup=1000,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        ema=0.9999,
+        precision="bf16",
+        seed=0,
+        save_every=1000,
+        sample_every=5000,
+    )
+    return GlideRecipe(
+        model=glide.paper(),
+        train=training,
+        mend=replace(training, steps=200_000, seed=1),
+        crop=1.0,
+        drop_caption=0.2,
+        max_weight=None,
+    )
+
+
+def picture_spec() -> DiffusionSpec:
+    """A picture rather than its noise, for at 4×4 pixels a place that learns shapes first."""
+    return DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=True)
+
+
+@dataclass(frozen=True)
+class CaptionedBatches:
+    """(step, rows) → pictures, or crops of `side` pixels of them, and their captions' ids."""
+
+    gallery: Gallery
+    tokenizer: CaptionTokenizer
+    context: int
+    side: int
+    seed: int
+
+    def __call__(self, step: int, rows: range) -> PicturesAndCaptions:
+        """These rows of the batch at `step`."""
+        drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
+        whole = self.gallery.composited(drawn.pictures, drawn.grounds)
+        room = self.gallery.size - self.side + 1
+        crops = []
+        for picture, row in zip(whole, rows, strict=True):
+            top, left = (mix("crop", axis, self.seed, step, row) % room for axis in (0, 1))
+            crops.append(picture[:, top : top + self.side, left : left + self.side])
+        return PicturesAndCaptions(torch.stack(crops), self.tokenizer(drawn.captions, self.context))
+
+
+def run(
+    recipe: GlideRecipe,
+    *,
+    folders: Sequence[Path],
+    share: Sequence[float] | None,
+    out: Path,
+    resume: bool,
+    device: str | None,
+    init_from: Path | None = None,
+    unet_from: Path | None = None,
+) -> Path:
+    """Train a network that paints, in `out/paints`, then one that mends, in `out/mends`; return its folder.
+
+    `init_from`: a network that paints, to go on from. `unet_from`: a decoder of unCLIP, for its U-Net.
+    """
+    checked_start(recipe.model, init_from)
+    model, seed = recipe.model, recipe.train.seed
+    torch.manual_seed(seed)
+    network = begun(Glide(model), model, init_from)
+    if unet_from is not None:
+        lend(network, unet_from)
+    gallery = open_gallery(folders, size=model.resolution, share=share)
+    tokenizer = vocabulary(
+        gallery, model.text.vocabulary, seed=seed, kept=out / VOCABULARY, init_from=init_from
+    )
+    side = round(recipe.crop * model.resolution)
+
+    def trained(network: Glide, config: TrainConfig, name: str) -> Path:
+        batches = CaptionedBatches(gallery, tokenizer, model.text.context, side, config.seed)
+        train(
+            network,
+            glide_objective(drop_caption=recipe.drop_caption, max_weight=recipe.max_weight),
+            batches,
+            name=f"glide that {name}",
+            model_config=network.config,
+            config=config,
+            out=out / name,
+            resume=resume,
+            sampler=sheet(batches),
+            device=device,
+        )
+        tokenizer.save(out / name / "model" / VOCABULARY)
+        return out / name / "model"
+
+    painter = trained(network, recipe.train, "paints")
+    config, state = checkpoint.load(painter, GlideConfig)
+    network = Glide(config)
+    checkpoint.load_into(network, state)
+    return trained(mending(network), recipe.mend, "mends")
+
+
+def lend(model: Glide, folder: Path) -> None:
+    """Give `model` the U-Net of the decoder in `folder`; what foretells the variance begins at zero.
+
+    Raises ValueError for a decoder whose U-Net is another.
+    """
+    config, state = checkpoint.load(folder, DecoderConfig)
+    ours = model.config.backbone
+    if isinstance(ours, PatchTransformerConfig) or ours != replace(
+        config.unet, out_channels=ours.out_channels
+    ):
+        raise ValueError(
+            f"unet_from is '{folder}', whose U-Net is another ({config.unet}): give a decoder that was "
+            "trained at this --size"
+        )
+    lent = {name.removeprefix("unet."): value for name, value in state.items() if name.startswith("unet.")}
+    for name in ("head.weight", "head.bias"):
+        whole = torch.zeros_like(model.backbone.state_dict()[name])
+        whole[: len(lent[name])] = lent[name]
+        lent[name] = whole
+    checkpoint.load_into(model.backbone, lent)
+
+
+def sheet(batches: CaptionedBatches) -> Sampler:
+    """Real pictures above what the network makes of their captions, the same ones every time.
+
+    One that mends is shown the same pictures with parts erased, and those that it mended.
+    """
+
+    def sample(model: nn.Module) -> Image.Image:
+        assert isinstance(model, Glide)
+        device = next(model.parameters()).device
+        pictures, ids = (part.to(device) for part in batches(-1, range(SAMPLES)))
+        spec, config, side = model.config.diffusion, model.config, pictures.shape[-1]
+        caption = model.read(*read_ids(torch.cat([ids, torch.full_like(ids, PADDING)])))
+        both = torch.cat([pictures, pictures])
+        low = None if config.low is None else F.avg_pool2d(both, config.resolution // config.low)
+        rows = [pictures]
+        known = None
+        if config.inpaint:
+            mask = erased(Draws.for_step(0, -1, range(SAMPLES), device=device), side)
+            rows.append(torch.where(mask > 0, pictures, 0))
+            known = Known(both, torch.cat([mask, mask]))
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            return model.predict(x, t, caption=caption, low=low, known=known)
+
+        levels = spec.levels()
+        denoise = denoiser(network, levels, spec.prediction, learned_variance=spec.learned_variance)
+        denoise = clipped(classifier_free_batched(denoise, GUIDANCE), 1.0)
+        noise = Draws.for_step(0, 0, range(SAMPLES), device=device).normal(3, side, side)
+        rows.append(last(dpm_solver_pp_2m(denoise, noise, levels.log_snr_spaced(SAMPLE_STEPS))))
+        return grid(torch.cat(rows).cpu(), columns=SAMPLES // 2)
+
+    return sample
