@@ -212,7 +212,6 @@ def test_little_strength_keeps_almost_all_and_all_of_it_nothing(painter):
         drawn = painter.redraw(image, "a pear", strength=strength, size=16, settings=settings)
         return pixels(drawn[0])
 
-    # The random network paints noise, but a walk from level 1 begins, and for one step stays, near the picture.
     (whole,) = painter.paint("a pear", size=16, settings=replace(QUICK, guidance=1.0, steps=10))
     other = Image.new("RGB", (64, 64), (0, 255, 0))
     forgot = painter.redraw(
@@ -246,7 +245,7 @@ def test_where_a_redrawing_begins_is_the_noised_picture(painter, monkeypatch):
 
 @pytest.mark.parametrize("strength", [0.0, -0.1, 1.5, float("nan")])
 def test_strengths_that_cannot_be(painter, strength):
-    with pytest.raises(ValueError, match="strength is .*: give a number above 0 and at most 1"):
+    with pytest.raises(ValueError, match=r"strength is .*: give a number above 0 and at most 1"):
         painter.redraw(noise(8, 8), "a pear", strength=strength)
 
 
