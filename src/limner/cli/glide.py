@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 INPAINT_HELP = """Paint a part of a picture anew with GLIDE; all else is kept exactly.
   limner inpaint room.png mask.png "a room with a plant in it"
-  limner inpaint room.png 20,80,120,200 "a room with a plant in it" --count 4 --out rooms
-  limner inpaint cut.png cut.png "a red apple""""
+  limner inpaint cut.png cut.png "a red apple"
+  limner inpaint room.png 20,80,120,200 "a room with a plant in it" --count 4 --out rooms"""
 
 REDRAW_HELP = """Paint a sketch or photo anew with GLIDE, by words.
   limner redraw sketch.png "a red apple"
