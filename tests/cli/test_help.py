@@ -45,7 +45,7 @@ OPTIONS = {
     "data check": ["all", "sheet"],
     "evaluate": [
         *("candidates", "count", "data", "device", "judge", "model", "names", "out", "reconstructions"),
-        *("reranking", "seed", "sheet", "weights"),
+        *("reranking", "seed", "sheet", "study", "weights"),
     ],
     "info": [],
 }

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -113,14 +114,26 @@ def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="session")
-def dalle1_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny line of DALL-E 1, which has learned nothing."""
+def tiny() -> ModuleType:
+    """The module that writes tiny lines."""
     source = Path(__file__).parents[1] / "pipelines" / "tiny_line.py"
     spec = importlib.util.spec_from_file_location("tiny_line", source)
     assert spec is not None
     assert spec.loader is not None
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
-    folder: Path = tiny.write_dalle1(tmp_path_factory.mktemp("dalle1") / "line")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def dalle1_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny line of DALL-E 1, which has learned nothing."""
+    folder: Path = tiny().write_dalle1(tmp_path_factory.mktemp("dalle1") / "line")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def glide_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of GLIDE."""
+    folder: Path = tiny().write_glide(tmp_path_factory.mktemp("glide") / "line")
     return folder

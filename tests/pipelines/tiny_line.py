@@ -133,7 +133,7 @@ def write_glide(folder: Path, *, seed: int = 0, inpaint: bool = True) -> Path:
     """A line of GLIDE: 16 → 64 pixels, and a noised CLIP that sees 16×16."""
     spec = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=True)
     text = TextEncoderConfig(
-        context=24, vocabulary=300, width=WIDTH, layers=1, heads=2, condition_width=4 * WIDTH
+        context=40, vocabulary=300, width=WIDTH, layers=1, heads=2, condition_width=4 * WIDTH
     )
     more = 4 if inpaint else 0
 

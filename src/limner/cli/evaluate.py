@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
     from limner.pipelines.progress import Tick
 
+Study = Literal["solvers", "guidance", "inpainting", "likelihood"]
+
 HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --data emoji --judge runs/judge --out report
   limner evaluate --model dalle1 --candidates 16 --data emoji --judge runs/judge --out report
   limner evaluate --reranking --model dalle1 --data emoji --judge runs/judge --out report
   limner evaluate --reconstructions --data emoji --judge runs/judge --out report
+  limner evaluate --study solvers --model glide --names 100 --data emoji --judge runs/judge --out report
+  limner evaluate --study likelihood --model glide --data emoji --out report
   limner evaluate --sheet sheet.png"""
 
 
@@ -43,6 +47,9 @@ class Evaluate:
     """Instead of a painter: what vae, vqvae, vqvae2 and dvae give back of pictures they have not seen."""
     reranking: bool = False
     """dalle1, instead: how often the best of 1, 4, 16 and 64 candidates is recognised, as a plot."""
+    study: Annotated[Study | None, arg(help_behavior_hint="")] = None
+    """glide, instead: samplers by their evaluations; both guidances by their scale; inpainting; and
+    likelihood, which compares it with the VAE and Glow and needs no --judge."""
     names: Annotated[int, arg(metavar="N")] = 300
     """How many names to ask for."""
     count: Annotated[int, arg(metavar="N")] = 1
@@ -59,6 +66,9 @@ class Evaluate:
     def run(self) -> None:
         """Paint the sheet if asked to, measure if asked to, print where each is."""
         self._check_options()
+        if self.study is not None:
+            print(self._study(self.study))
+            return
         if (places := self._places()) is None and self.sheet is None:
             raise ValueError("nothing is asked for: give --sheet PNG, or --data, --judge and --out")
         if self.reconstructions or self.reranking:
@@ -84,6 +94,13 @@ class Evaluate:
             raise ValueError(f"names is {self.names}: give a whole number from 1")
         if self.reconstructions and self.reranking:
             raise ValueError("reconstructions and reranking are reports of their own: ask for one of them")
+        if self.study is not None:
+            if self.model != "glide":
+                raise ValueError(f"study is '{self.study}', of what glide paints: add --model glide")
+            if self.sheet is not None or self.count != 1:
+                raise ValueError("a study paints no --sheet and sets --count itself: leave them out")
+            if self.reconstructions:
+                raise ValueError("reconstructions is a report of its own: leave it or --study out")
         if self.reconstructions and self.model != "dalle2":
             raise ValueError(f"model is '{self.model}': reconstructions are of no painter, so leave it out")
         if self.model != "dalle1":
@@ -169,6 +186,27 @@ class Evaluate:
             seed=self.seed,
             count=self.count,
         )
+
+    def _study(self, study: Study) -> Path:
+        from limner.evaluation import guidance, inpainting, likelihood_table, solvers
+        from limner.pipelines import load, load_generator
+
+        if study == "likelihood":
+            if self.judge is not None:
+                raise ValueError(f"judge is '{self.judge}': nobody is asked here, so leave it out")
+            if self.data is None or self.out is None:
+                raise ValueError("likelihood needs --data and --out: give both")
+            if not self.data.is_dir():
+                raise ValueError(f"data is '{self.data}', which is no folder")
+            try_writing(self.out)
+            generators = [load_generator(name, device=self._device()) for name in ("vae", "glow")]
+            glide = load("glide", weights=self.weights, device=self._device())
+            return likelihood_table.run(generators, glide, self.data, self.out, seed=self.seed)
+        if (places := self._places()) is None:
+            raise ValueError(f"study is '{study}': give --data, --judge and --out")
+        run = {"solvers": solvers.run, "guidance": guidance.run, "inpainting": inpainting.run}[study]
+        glide = load("glide", weights=self.weights, device=self._device())
+        return run(glide, *places, names=self.names, seed=self.seed)
 
     def _rerank(self, data: Path, judge: Path, out: Path) -> Path:
         from limner.evaluation import reranking

@@ -1,0 +1,198 @@
+"""GLIDE's studies: the measures by their definitions, and each study by its command, on a tiny line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limner.cli import main
+from limner.data.sample import sample_dir
+from limner.draws import Draws
+from limner.errors import LimnerError
+from limner.evaluation import guidance, inpainting, likelihood_table, solvers
+from limner.evaluation.coverage import covered, spread
+from limner.glow import Glow, GlowConfig
+from limner.glow.objective import Pictures as GlowPictures
+from limner.glow.objective import glow_objective
+from limner.pipelines import Generator, load
+from limner.vae import Vae, VaeConfig, vae_objective
+from limner.vae.objective import Pictures as VaePictures
+
+SIDE = 16
+
+
+# --- the measures --------------------------------------------------------------------------------
+
+
+def test_a_point_is_covered_where_it_lies_in_a_ball():
+    line = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+    # To the second neighbour it is 2, 1, 2 and 9.
+    points = torch.tensor([[-2.0], [-2.1], [4.0], [19.0], [19.1]])
+    assert covered(line, points, k=2).tolist() == [True, False, True, True, False]
+    with pytest.raises(ValueError, match="cloud: 3 points, and their neighbour number 3"):
+        covered(line[:3], points)
+
+
+def test_a_cloud_covers_itself_and_nothing_far():
+    cloud = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    assert covered(cloud, cloud).all()
+    assert not covered(cloud, cloud + 100).any()
+
+
+def test_spread_is_the_mean_cosine_distance_within_a_group():
+    rows = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [5.0, 5.0], [1.0, 1.0]])
+    assert spread(rows, ["a", "a", "a", "b", "b"]) == pytest.approx([2 / 3, 0.0], abs=1e-6)
+    assert spread(rows, ["a", "b", "c", "d", "e"]) == []
+
+
+def test_a_hole_is_never_everything_and_is_the_same_every_time():
+    for number in range(40):
+        mask = np.asarray(inpainting.hole(3, number, 32))
+        assert 0 < (mask == 255).mean() < 1
+        assert (mask == np.asarray(inpainting.hole(3, number, 32))).all()
+    assert (np.asarray(inpainting.hole(4, 0, 32)) != np.asarray(inpainting.hole(3, 0, 32))).any()
+
+
+def test_ways_of_heun_count_what_they_ask_for():
+    ways = {(way.line, way.place): way.settings.steps for way in solvers.ways()}
+    assert ways[("heun", 19)] == 10
+    assert ways[("ddim", 20)] == 20
+    assert ways[("ancestral", 250)] == 250
+
+
+# --- bits ----------------------------------------------------------------------------------------
+
+
+def little_vae() -> Vae:
+    torch.manual_seed(0)
+    return Vae(VaeConfig(resolution=SIDE, widths=(8, 8), blocks=0, hidden=16, latent=4, sigma=0.3)).eval()
+
+
+def little_glow(bits: int = 8) -> Glow:
+    torch.manual_seed(0)
+    config = GlowConfig(
+        resolution=SIDE, levels=2, steps=1, width=8, coupling="affine", bits=bits, lu=True, condition=None
+    )
+    model = Glow(config).eval()
+    model.initialise(torch.rand(16, 3, SIDE, SIDE) * 2 - 1, Draws(range(16)))
+    return model
+
+
+def test_bits_are_those_that_training_reports():
+    pictures = (torch.rand(6, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 255).round()
+    pictures = pictures / 127.5 - 1
+    vae, glow = little_vae(), little_glow()
+    reported = vae_objective(beta=1.0)(vae, VaePictures(pictures), Draws(range(6))).report["bits"]
+    found = likelihood_table.vae_bits(vae, pictures, Draws(range(6)))
+    assert found.mean().item() == pytest.approx(float(reported), abs=0.05)
+    reported = glow_objective()(glow, GlowPictures(pictures), Draws(range(6))).report["bits"]
+    found = likelihood_table.glow_bits(glow, pictures, Draws(range(6)))
+    assert found.mean().item() == pytest.approx(float(reported), abs=0.05)
+    with pytest.raises(ValueError, match="glow has 5 bits, and pictures 8"):
+        likelihood_table.glow_bits(little_glow(5), pictures, Draws(range(6)))
+
+
+def test_files_count_their_bytes():
+    noise = (torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255).round() / 127.5 - 1
+    for kind in ("PNG", "WEBP"):
+        flat, wild = (float(likelihood_table.coded(x, kind)) for x in (torch.ones(1, 3, 64, 64), noise))
+        assert flat < 0.2
+        assert 8 <= wild < 8.5  # noise is not to be had for less
+
+
+def width(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.width
+
+
+# --- whole ---------------------------------------------------------------------------------------
+
+
+def study(name: str, line: Path, judge: Path, out: Path, *options: object) -> dict:
+    arguments = ("evaluate", "--study", name, "--model", "glide", "--data", sample_dir(), "--judge", judge)
+    arguments += ("--out", out, "--weights", line, "--device", "cpu", *options)
+    assert main([str(argument) for argument in arguments]) == 0
+    return json.loads((out / f"{name}.json").read_text())
+
+
+def test_solvers(glide_line, blind, tmp_path, monkeypatch):
+    monkeypatch.setattr(solvers, "EVALUATIONS", (2, 3))
+    monkeypatch.setattr(solvers, "LONG", 5)
+    found = study("solvers", glide_line, blind, tmp_path, "--names", 2)
+    assert found["weights"] == load("glide", weights=glide_line).digest
+    lines = [(trial["line"], trial["place"]) for trial in found["trials"]]
+    assert lines[:2] == [("dpm++", 2), ("dpm++", 3)]
+    assert lines[-1] == ("ancestral", 5)
+    assert len(lines) == 9
+    said = (tmp_path / "solvers.md").read_text()
+    assert "+0.0 (+0.0 to +0.0)" in said.splitlines()[-3]  # the last is compared with itself
+    for name in ("solvers.png", "solvers_sheet.png"):
+        assert width(tmp_path / name) > 50
+
+
+def test_guidance(glide_line, blind, tmp_path, monkeypatch):
+    monkeypatch.setattr(guidance, "CLASSIFIER_FREE", (1.0, 3.0))
+    monkeypatch.setattr(guidance, "CLIP", (2.0,))
+    found = study("guidance", glide_line, blind, tmp_path, "--names", 2)
+    assert [one["trial"]["line"] for one in found["guided"]] == ["classifier-free"] * 2 + ["CLIP"]
+    for one in found["guided"]:
+        assert one["trial"]["recognised"]["top1"]["total"] == 2 * guidance.COUNT
+        assert -1 <= one["score"]["value"] <= 1
+        assert one["spread"] > 0
+    assert width(tmp_path / "guidance.png") > 100
+
+
+def test_inpainting(glide_line, blind, tmp_path, monkeypatch):
+    monkeypatch.setattr(inpainting, "PICTURES", 5)
+    found = study("inpainting", glide_line, blind, tmp_path)
+    assert found["changed"] == 0
+    assert found["pictures"] == 5
+    assert 0 < found["erased"] < 1
+    assert "changed by at most 0 of 255" in (tmp_path / "inpainting.md").read_text()
+    assert width(tmp_path / "inpainting_sheet.png") > 100
+
+
+def test_likelihood(glide_line, tmp_path, monkeypatch):
+    monkeypatch.setattr(likelihood_table, "PICTURES", 3)
+    generators = [
+        Generator(name=name, digest=name, network=network, priors=())
+        for name, network in (("vae", little_vae()), ("glow", little_glow()))
+    ]
+    painter = load("glide", weights=glide_line)
+    likelihood_table.run(generators, painter, sample_dir(), tmp_path)
+    rows = json.loads((tmp_path / "likelihood.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == [
+        *("PNG", "WebP", "vae", "glow"),
+        *("diffusion with captions", "its flow with captions", "diffusion without", "its flow without"),
+    ]
+    assert all(row["bits"]["value"] > 0 for row in rows)
+    assert rows[4]["evaluations"] == 1000
+    assert rows[4]["seconds"] > rows[5]["seconds"] > 0
+    small = Vae(VaeConfig(resolution=8, widths=(8,), blocks=0, hidden=16, latent=4, sigma=0.3))
+    other = Generator(name="vae", digest="", network=small, priors=())
+    with pytest.raises(LimnerError, match="vae is of 8 pixels and GLIDE's base of 16"):
+        likelihood_table.run([other], painter, sample_dir(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--study", "solvers"), "study is 'solvers', of what glide paints: add --model glide"),
+        (("--study", "solvers", "--model", "glide"), "study is 'solvers': give --data, --judge and --out"),
+        (("--study", "likelihood", "--model", "glide"), "likelihood needs --data and --out: give both"),
+        (
+            ("--study", "likelihood", "--model", "glide", "--judge", "x"),
+            "judge is 'x': nobody is asked here, so leave it out",
+        ),
+        (
+            ("--study", "guidance", "--model", "glide", "--count", "2"),
+            "a study paints no --sheet and sets --count itself: leave them out",
+        ),
+    ],
+)
+def test_studies_that_cannot_be(options, message, capsys):
+    assert main(["evaluate", *options]) == 2
+    assert capsys.readouterr().err == f"limner: {message}\n"
