@@ -99,9 +99,10 @@ def test_spread_values_lie_in_their_bins(seed, bits):
         lambda: ActNorm(8),
         lambda: Mix(8, lu=True),
         lambda: Mix(8, lu=False),
-        lambda: Coupling(8, 6, kind="affine"),
-        lambda: Coupling(8, 6, kind="additive"),
-        lambda: FlowStep(8, 6, kind="affine", lu=True),
+        lambda: Coupling(8, 6, kind="affine", floor=0.0),
+        lambda: Coupling(8, 6, kind="affine", floor=0.2),
+        lambda: Coupling(8, 6, kind="additive", floor=0.0),
+        lambda: FlowStep(8, 6, kind="affine", floor=0.0, lu=True),
     ],
 )
 def test_the_determinant_of_a_step_is_that_of_its_jacobian(step):
@@ -169,7 +170,7 @@ def test_a_new_coupling_moves_all_places_alike():
     """Zero convolutions: shift 0, scale σ(2), as the published code begins."""
     torch.manual_seed(0)
     x = torch.randn(2, 8, 3, 3)
-    z, moved = Coupling(8, 6, kind="affine")(x)
+    z, moved = Coupling(8, 6, kind="affine", floor=0.0)(x)
     assert torch.equal(z[:, :4], x[:, :4])
     torch.testing.assert_close(z[:, 4:], x[:, 4:] * torch.tensor(2.0).sigmoid())
     torch.testing.assert_close(moved, torch.full((2,), 36 * math.log(1 / (1 + math.exp(-2)))))
@@ -250,3 +251,18 @@ def test_sizes_that_do_not_fit_are_refused():
         replace(SMALL, bits=9)
     with pytest.raises(ValueError, match=r"x: shape .*; this model takes \(pictures, 3, 8, 8\)"):
         Glow(SMALL)(torch.zeros(1, 3, 4, 4))
+
+
+@torch.no_grad()
+def test_with_a_floor_the_way_back_stretches_no_more_than_its_inverse():
+    torch.manual_seed(0)
+    z = torch.randn(4, 8, 5, 5)
+    for floor in (0.1, 0.5):
+        coupling = Coupling(8, 6, kind="affine", floor=floor)
+        # A network that says a scale of almost nothing, as one does that meets what it has never seen.
+        coupling.say.conv.conv.bias[1::2] = -50.0
+        x = coupling.inverse(z)
+        assert (x[:, 4:].abs() <= z[:, 4:].abs() / floor * 1.0001).all()
+        torch.testing.assert_close(coupling(x)[0], z, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="floor: 1.0; give a share from 0, as published, to below 1"):
+        replace(SMALL, floor=1.0)

@@ -20,7 +20,8 @@ class GlowConfig:
     """Sizes: `levels` (L) of `steps` (K) each, whose networks are `width` channels wide.
 
     `bits`: of each colour value, 8 or fewer. `lu`: how channels are mixed (`steps.Mix`). `condition`: numbers
-    of a vector that the top prior hears of, such as a CLIP embedding; None: none.
+    of a vector that the top prior hears of, such as a CLIP embedding; None: none. `floor`: the least that an
+    affine coupling scales by, 0 as published (`steps.Coupling`).
     """
 
     resolution: int
@@ -31,6 +32,7 @@ class GlowConfig:
     bits: int
     lu: bool
     condition: int | None
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not halve."""
@@ -39,6 +41,8 @@ class GlowConfig:
                 f"resolution: {self.resolution} cannot be halved {self.levels} times; give a multiple of "
                 f"{2**self.levels}"
             )
+        if not 0 <= self.floor < 1:
+            raise ValueError(f"floor: {self.floor}; give a share from 0, as published, to below 1")
         for name in ("levels", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; give at least 1")
@@ -68,7 +72,7 @@ class Glow(nn.Module):
         for level in range(config.levels):
             channels *= 4
             steps = [
-                FlowStep(channels, config.width, kind=config.coupling, lu=config.lu)
+                FlowStep(channels, config.width, kind=config.coupling, floor=config.floor, lu=config.lu)
                 for _ in range(config.steps)
             ]
             levels.append(nn.ModuleList(steps))

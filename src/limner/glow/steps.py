@@ -130,12 +130,15 @@ class ZeroConv(nn.Module):
 class Coupling(nn.Module):
     """The second half of the channels, moved as the first half says; section 3.3.
 
-    z₂ = (x₂ + shift) · scale with scale = σ(s + 2), or z₂ = x₂ + shift; z₁ = x₁.
+    z₂ = (x₂ + shift) · scale with scale = σ(s + 2), or z₂ = x₂ + shift; z₁ = x₁. With a `floor` the scale is
+    floor + (1 − floor) σ(s + 2): the way back divides by it, and a shallow network that meets noise which no
+    picture gave may say a scale near zero, after which nothing is a number any more.
     """
 
-    def __init__(self, channels: int, width: int, *, kind: Coupled) -> None:
+    def __init__(self, channels: int, width: int, *, kind: Coupled, floor: float) -> None:
         super().__init__()
         self.kind = kind
+        self.floor = floor
         half = channels // 2
         self.read = EdgedConv(half, width, 3, bias=False)
         self.norm_read = ActNorm(width)
@@ -161,7 +164,9 @@ class Coupling(nn.Module):
         if self.kind == "additive":
             return y, None
         shift, scale = rearrange(y, "b (c two) h w -> two b c h w", two=2)
-        return shift, F.logsigmoid(scale + 2)
+        if self.floor == 0:
+            return shift, F.logsigmoid(scale + 2)
+        return shift, (self.floor + (1 - self.floor) * torch.sigmoid(scale + 2)).log()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:
         """z, and ln |det| of each row: the sum of ln scale."""
@@ -184,11 +189,11 @@ class Coupling(nn.Module):
 class FlowStep(nn.Module):
     """ActNorm, Mix, Coupling: figure 2a of the paper."""
 
-    def __init__(self, channels: int, width: int, *, kind: Coupled, lu: bool) -> None:
+    def __init__(self, channels: int, width: int, *, kind: Coupled, floor: float, lu: bool) -> None:
         super().__init__()
         self.norm = ActNorm(channels)
         self.mix = Mix(channels, lu=lu)
-        self.coupling = Coupling(channels, width, kind=kind)
+        self.coupling = Coupling(channels, width, kind=kind, floor=floor)
 
     @torch.no_grad()
     def initialise(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -40,7 +40,15 @@ class GlowRecipe:
 def toy() -> GlowRecipe:
     """A minute or so on two cores with the shipped sample, 32×32 pixels of 5 bits."""
     model = GlowConfig(
-        resolution=32, levels=3, steps=4, width=48, coupling="affine", bits=5, lu=True, condition=None
+        resolution=32,
+        levels=3,
+        steps=4,
+        width=48,
+        coupling="affine",
+        bits=5,
+        lu=True,
+        condition=None,
+        floor=0.1,
     )
     return GlowRecipe(model=model, train=training(steps=400, batch=32, learning_rate=2e-3))
 
@@ -48,7 +56,15 @@ def toy() -> GlowRecipe:
 def small() -> GlowRecipe:
     """For a CPU: 64×64 pixels of 8 bits."""
     model = GlowConfig(
-        resolution=64, levels=4, steps=8, width=96, coupling="affine", bits=8, lu=True, condition=None
+        resolution=64,
+        levels=4,
+        steps=8,
+        width=96,
+        coupling="affine",
+        bits=8,
+        lu=True,
+        condition=None,
+        floor=0.1,
     )
     return GlowRecipe(model=model, train=training(steps=5000, batch=32, learning_rate=1e-3))
 
