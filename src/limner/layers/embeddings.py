@@ -31,5 +31,8 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b out"]:
         """Embed times, integers or fractions between them."""
-        out: Tensor = self.net(sinusoidal(t, self.width))
+        first = self.net[0]
+        assert isinstance(first, nn.Linear)
+        # Angles need single precision; what the network makes of them has that of its weights.
+        out: Tensor = self.net(sinusoidal(t, self.width).to(first.weight.dtype))
         return out
