@@ -15,8 +15,20 @@ from limner.cli import main, parse
 OPTIONS = {
     "": [],
     "paint": [
-        *("candidates", "clip-guidance", "count", "device", "guidance", "guidance-kind", "model", "out"),
-        *("precision", "seed", "sheet", "size", "steps", "temperature", "top-k", "top-p", "weights"),
+        *("candidates", "clip-guidance", "compile", "count", "device", "guidance", "guidance-kind"),
+        *(
+            "model",
+            "out",
+            "precision",
+            "seed",
+            "sheet",
+            "size",
+            "steps",
+            "temperature",
+            "top-k",
+            "top-p",
+            "weights",
+        ),
     ],
     "complete": [
         *("candidates", "count", "device", "guidance", "keep", "out", "seed", "temperature", "top-k"),

@@ -264,5 +264,5 @@ def test_with_a_floor_the_way_back_stretches_no_more_than_its_inverse():
         x = coupling.inverse(z)
         assert (x[:, 4:].abs() <= z[:, 4:].abs() / floor * 1.0001).all()
         torch.testing.assert_close(coupling(x)[0], z, atol=1e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match="floor: 1.0; give a share from 0, as published, to below 1"):
+    with pytest.raises(ValueError, match=r"floor: 1\.0; give a share from 0, as published, to below 1"):
         replace(SMALL, floor=1.0)

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from limner.data.loader import open_gallery
 from limner.data.sample import sample_dir
+from limner.diffusion.process import q_sample
+from limner.draws import Draws
+from limner.evaluation.likelihood_table import network_of
 from limner.evaluation.reconstruction import psnr
-from limner.pipelines import load_autoencoder
+from limner.pipelines import load, load_autoencoder
 
 SEEN = 200
 # Of what comes back of the sample's first pictures; their mean picture alone gives 13.0 dB.
@@ -79,3 +83,28 @@ def test_dalle1_foresees_tokens_better_than_one_who_counts(toy):
 def test_glow_needs_fewer_bits_than_there_are(toy):
     """Of five."""
     assert ended(toy("glow"), "bits") < 3
+
+
+def test_glide_learns_what_captions_say_and_to_mend(toy):
+    """Error of x̂_0 in nearly pure noise: with the caption, with another's, with none."""
+    run = toy("glide")
+    assert ended(run / "base" / "paints", "error") < 0.09
+    assert ended(run / "base" / "mends", "error") < 0.09
+    assert ended(run / "upsampler" / "mends", "error") < 0.12
+    # One of 96 is right by chance.
+    assert ended(run / "clip", "retrieval") > 0.25
+    painter = load("glide", weights=run / "line")
+    gallery = open_gallery([sample_dir()], size=painter.sizes[0])
+    pictures = gallery.composited(range(SEEN), [0] * SEEN)
+    captions = [gallery.records[row].captions[1] for row in range(SEEN)]
+    levels, at = painter.base.config.diffusion.levels(), torch.full((SEEN,), 900)
+    noised = q_sample(levels, pictures, at, Draws(range(SEEN)).normal(*pictures.shape[1:]))
+
+    def error(texts: list[str]) -> float:
+        with torch.no_grad():
+            guess = network_of(painter, texts)(noised, at.float()).x0
+        return (guess - pictures).square().mean().item()
+
+    own, others, none = error(captions), error(captions[40:] + captions[:40]), error([""] * SEEN)
+    assert own < 0.99 * others
+    assert own < 0.95 * none

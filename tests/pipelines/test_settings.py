@@ -131,7 +131,7 @@ def without_checked_types(code):
 def test_wrong_types_are_refused_in_the_same_words():
     done = without_checked_types(
         """
-from limner.pipelines.settings import GlideSettings, PaintSettings, checked_precision, commissions
+from limner.pipelines.settings import GlideSettings, PaintSettings, checked_arithmetic, commissions
 for wrong in (
     lambda: commissions([3], count=1, seed=0),
     lambda: commissions("a pear", count=2.0, seed=0),
@@ -143,8 +143,9 @@ for wrong in (
     lambda: PaintSettings(prior_sampler="euler"),
     lambda: GlideSettings(guidance_kind="words"),
     lambda: GlideSettings(upsampler_sampler="euler"),
-    lambda: checked_precision("fp16", "glide"),
-    lambda: checked_precision("bf16", "dalle1"),
+    lambda: checked_arithmetic("glide", precision="fp16", compile=False),
+    lambda: checked_arithmetic("dalle1", precision="bf16", compile=False),
+    lambda: checked_arithmetic("dalle1", precision="fp32", compile=True),
 ):
     try:
         print(wrong())
@@ -165,6 +166,7 @@ for wrong in (
         "upsampler_sampler is 'euler': choose dpm++, ddim, heun or ancestral",
         "precision is 'fp16': choose fp32 or bf16",
         "precision is 'bf16': dalle1 has no U-Net, so leave it out",
+        "compile is for U-Nets, and dalle1 has none: leave it out",
     ], done.stderr
 
 

@@ -129,7 +129,9 @@ class Train:
                 f"share is {self.share}: the {self.room} sees all drawings alike, so leave it out"
             )
         if self.compile and self.device in ("auto", "cpu"):
-            check_compiler()
+            from limner.pipelines.devices import checked_compiler
+
+            checked_compiler()
         try_writing(self.out)
         print(self.trained())
 
@@ -228,19 +230,6 @@ def of_steps(recipe: R, steps: int) -> R:
         if isinstance(ramp := getattr(recipe, field.name), Ramp)
     }
     return replace(recipe, train=shorter, **others, **ramps)
-
-
-def check_compiler() -> None:
-    """Refuse to compile for a CPU where nothing could turn PyTorch's C++ into programs."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        raise ValueError(
-            "compile wants a C++ compiler, and there is none here: install g++, or leave --compile out"
-        ) from None
 
 
 def compiled(recipe: R) -> R:

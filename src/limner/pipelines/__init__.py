@@ -15,8 +15,8 @@ from limner.pipelines.settings import (
     PaintSettings,
     Precision,
     TokenSettings,
+    checked_arithmetic,
     checked_model,
-    checked_precision,
 )
 from limner.weights import shipped
 
@@ -46,40 +46,66 @@ __all__ = [
 
 @overload
 def load(
-    model: Literal["dalle1"], *, weights: Path | None = ..., device: str = ..., precision: Precision = ...
+    model: Literal["dalle1"],
+    *,
+    weights: Path | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    compile: bool = ...,
 ) -> "Dalle1": ...
 
 
 @overload
 def load(
-    model: Literal["dalle2"], *, weights: Path | None = ..., device: str = ..., precision: Precision = ...
+    model: Literal["dalle2"],
+    *,
+    weights: Path | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    compile: bool = ...,
 ) -> "Dalle2": ...
 
 
 @overload
 def load(
-    model: Literal["glide"], *, weights: Path | None = ..., device: str = ..., precision: Precision = ...
+    model: Literal["glide"],
+    *,
+    weights: Path | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    compile: bool = ...,
 ) -> "Glide": ...
 
 
 @overload
 def load(
-    model: str, *, weights: Path | None = ..., device: str = ..., precision: Precision = ...
+    model: str,
+    *,
+    weights: Path | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    compile: bool = ...,
 ) -> "Dalle1 | Dalle2 | Glide": ...
 
 
 def load(
-    model: str, *, weights: Path | None = None, device: str = "cpu", precision: Precision = "fp32"
+    model: str,
+    *,
+    weights: Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    compile: bool = False,
 ) -> "Dalle1 | Dalle2 | Glide":
     """The painter called `model`, with the weights that ship or those in the folder `weights`.
 
     `device`: cpu, cuda, mps, or auto for the fastest that is there. `precision`: "bf16" lets U-Nets multiply
-    in half precision, which is faster where the processor can; dalle1 has none and knows "fp32" alone.
-    Raises ValueError for a model, device or precision that is not offered, LimnerError for weights that do
-    not load.
+    in half precision, which is faster where the processor can. `compile`: PyTorch's compiler fuses U-Nets at
+    their first steps, which takes minutes (and a C++ compiler on a CPU) and pays for many pictures. dalle1
+    has no U-Net and takes neither. Raises ValueError for a model, device or precision that is not offered,
+    LimnerError for weights that do not load.
     """
     checked_model(model)
-    checked_precision(precision, model)
+    checked_arithmetic(model, precision=precision, compile=compile)
     folder = shipped(model) if weights is None else Path(weights)
     if model == "dalle1":
         from limner.pipelines.dalle1 import Dalle1
@@ -88,10 +114,10 @@ def load(
     if model == "glide":
         from limner.pipelines.glide import Glide
 
-        return Glide.load(folder, device=device, precision=precision)
+        return Glide.load(folder, device=device, precision=precision, compile=compile)
     from limner.pipelines.dalle2 import Dalle2
 
-    return Dalle2.load(folder, device=device, precision=precision)
+    return Dalle2.load(folder, device=device, precision=precision, compile=compile)
 
 
 def __getattr__(name: str) -> Any:

@@ -79,21 +79,29 @@ class Dalle2:
                 )
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32") -> "Dalle2":
+    def load(
+        cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32", compile: bool = False
+    ) -> "Dalle2":
         """Read `folder`/{clip, prior, decoder, upsampler}, each a checkpoint folder, as float32.
 
-        `precision` "bf16" lets the U-Nets multiply in bfloat16. Raises ValueError for a device that is not
-        there, LimnerError, naming the file, for weights that are missing, damaged or of different families.
+        `precision` "bf16" lets the U-Nets multiply in bfloat16; with `compile`, PyTorch's compiler fuses them
+        at their first steps. Raises ValueError for a device that is not there, LimnerError, naming the file,
+        for weights that are missing, damaged or of different families.
         """
         place = device_named(device)
         if not folder.is_dir():
             raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
         clip = loaded(folder / "clip", ClipConfig, Clip, place)
+        decoder = loaded(folder / "decoder", DecoderConfig, Decoder, place)
+        upsampler = loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place)
+        if compile:
+            decoder.unet.compile()
+            upsampler.unet.compile()
         return cls(
             clip=clip,
             prior=loaded(folder / "prior", PriorConfig, Prior, place),
-            decoder=loaded(folder / "decoder", DecoderConfig, Decoder, place),
-            upsampler=loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place),
+            decoder=decoder,
+            upsampler=upsampler,
             tokenizer=ClipTokenizer(clip.config.text.vocabulary),
             digest=digest(folder),
             precision=precision,

@@ -1,4 +1,4 @@
-"""Which device to paint on, by the name that people give it."""
+"""Which device to paint on, by the name that people give it, and whether its compiler is there."""
 
 import torch
 
@@ -17,3 +17,16 @@ def device_named(name: str) -> torch.device:
     if device is None or device.type not in there or (numbered and device.index >= torch.cuda.device_count()):
         raise ValueError(f"device is {name!r}: this machine offers {', '.join(there)}")
     return device
+
+
+def checked_compiler() -> None:
+    """Refuse to compile for a CPU where nothing could turn PyTorch's C++ into programs."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise ValueError(
+            "compile wants a C++ compiler, and there is none here: install g++, or leave --compile out"
+        ) from None

@@ -85,19 +85,26 @@ class Glide:
                 )
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32") -> "Glide":
+    def load(
+        cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32", compile: bool = False
+    ) -> "Glide":
         """Read `folder`/{base, upsampler, clip}, each a checkpoint folder, as float32.
 
-        `precision` "bf16" lets the U-Nets multiply in bfloat16. Raises ValueError for a device that is not
-        there, LimnerError, naming the file, for weights that are missing, damaged or of different families.
+        `precision` "bf16" lets the U-Nets multiply in bfloat16; with `compile`, PyTorch's compiler fuses them
+        at their first steps. Raises ValueError for a device that is not there, LimnerError, naming the file,
+        for weights that are missing, damaged or of different families.
         """
         place = device_named(device)
         if not folder.is_dir():
             raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
         clip = loaded(folder / "clip", ClipConfig, Clip, place)
+        base, upsampler = (loaded(folder / part, GlideConfig, Network, place) for part in PARTS[:2])
+        if compile:
+            base.backbone.compile()
+            upsampler.backbone.compile()
         return cls(
-            base=loaded(folder / "base", GlideConfig, Network, place),
-            upsampler=loaded(folder / "upsampler", GlideConfig, Network, place),
+            base=base,
+            upsampler=upsampler,
             clip=clip,
             base_tokenizer=CaptionTokenizer.load(folder / "base" / VOCABULARY),
             upsampler_tokenizer=CaptionTokenizer.load(folder / "upsampler" / VOCABULARY),

@@ -245,12 +245,14 @@ def checked_model(model: str) -> None:
         raise ValueError(f"model is {model!r}: choose {_listed(MODELS)}")
 
 
-def checked_precision(precision: str, model: str) -> None:
-    """Raise ValueError unless `model` multiplies in this `precision`."""
+def checked_arithmetic(model: str, *, precision: str, compile: bool) -> None:
+    """Raise ValueError unless `model` multiplies in this `precision`, and can be compiled if it is to be."""
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}: choose {_listed(get_args(Precision))}")
     if model == "dalle1" and precision != "fp32":
         raise ValueError(f"precision is {precision!r}: dalle1 has no U-Net, so leave it out")
+    if model == "dalle1" and compile:
+        raise ValueError("compile is for U-Nets, and dalle1 has none: leave it out")
 
 
 def _number(given: object) -> bool:

@@ -40,7 +40,7 @@ def toy() -> GlideRecipe:
         resolution=64, low=32, inpaint=False, text=text, backbone=unet, diffusion=picture_spec()
     )
     training = TrainConfig(
-        steps=200,
+        steps=120,
         batch=16,
         learning_rate=1e-3,
         warmup=20,
@@ -51,13 +51,13 @@ def toy() -> GlideRecipe:
         ema=0.98,
         precision="fp32",
         seed=23,
-        save_every=100,
-        sample_every=200,
+        save_every=60,
+        sample_every=120,
     )
     return GlideRecipe(
         model=model,
         train=training,
-        mend=replace(training, steps=100, learning_rate=5e-4, seed=24),
+        mend=replace(training, steps=40, learning_rate=5e-4, seed=24),
         crop=1.0,
         drop_caption=0.2,
         max_weight=4.0,

@@ -20,9 +20,10 @@ def toy() -> ClipRecipe:
     """Under a minute on two cores with the shipped sample, 32×32 pixels."""
     spec = glide_base.toy().model.diffusion
     plain = clip.toy()
+    training = replace(plain.train, steps=150, warmup=20, seed=20, save_every=75, sample_every=150)
     vision = replace(plain.model.vision, times=spec.steps)
     model = replace(plain.model, vision=vision, thumbnail=None)
-    return replace(plain, model=model, recall_weight=0.0, noise=spec)
+    return replace(plain, model=model, train=training, recall_weight=0.0, noise=spec)
 
 
 def small() -> ClipRecipe:
