@@ -56,8 +56,8 @@ OPTIONS = {
     "data scenes": ["count", "out", "pixels", "seed", "sprites"],
     "data check": ["all", "sheet"],
     "evaluate": [
-        *("candidates", "count", "data", "device", "judge", "model", "names", "out", "reconstructions"),
-        *("reranking", "seed", "sheet", "study", "weights"),
+        *("candidates", "count", "data", "device", "judge", "model", "names", "out", "precision"),
+        *("reconstructions", "reranking", "seed", "sheet", "study", "weights"),
     ],
     "info": [],
 }

@@ -228,40 +228,90 @@ def run(
 
     `init_from`: a network that paints, to go on from. `unet_from`: a decoder of unCLIP, for its U-Net.
     """
-    checked_start(recipe.model, init_from)
-    model, seed = recipe.model, recipe.train.seed
-    torch.manual_seed(seed)
-    network = begun(Glide(model), model, init_from)
-    if unet_from is not None:
-        lend(network, unet_from)
-    gallery = open_gallery(folders, size=model.resolution, share=share)
-    tokenizer = vocabulary(
-        gallery, model.text.vocabulary, seed=seed, kept=out / VOCABULARY, init_from=init_from
+    painter = painting(
+        recipe,
+        folders=folders,
+        share=share,
+        out=out,
+        resume=resume,
+        device=device,
+        init_from=init_from,
+        unet_from=unet_from,
     )
-    side = round(recipe.crop * model.resolution)
-
-    def trained(network: Glide, config: TrainConfig, name: str) -> Path:
-        batches = CaptionedBatches(gallery, tokenizer, model.text.context, side, config.seed)
-        train(
-            network,
-            glide_objective(drop_caption=recipe.drop_caption, max_weight=recipe.max_weight),
-            batches,
-            name=f"glide that {name}",
-            model_config=network.config,
-            config=config,
-            out=out / name,
-            resume=resume,
-            sampler=sheet(batches),
-            device=device,
-        )
-        tokenizer.save(out / name / "model" / VOCABULARY)
-        return out / name / "model"
-
-    painter = trained(network, recipe.train, "paints")
     config, state = checkpoint.load(painter, GlideConfig)
     network = Glide(config)
     checkpoint.load_into(network, state)
-    return trained(mending(network), recipe.mend, "mends")
+    batches = captioned(recipe, folders, share, out, seed=recipe.mend.seed)
+    return _trained(mending(network), recipe, recipe.mend, batches, out / "mends", resume, device)
+
+
+def painting(
+    recipe: GlideRecipe,
+    *,
+    folders: Sequence[Path],
+    share: Sequence[float] | None,
+    out: Path,
+    resume: bool,
+    device: str | None,
+    init_from: Path | None = None,
+    unet_from: Path | None = None,
+) -> Path:
+    """The first of the two trainings alone."""
+    checked_start(recipe.model, init_from)
+    torch.manual_seed(recipe.train.seed)
+    network = begun(Glide(recipe.model), recipe.model, init_from)
+    if unet_from is not None:
+        lend(network, unet_from)
+    batches = captioned(recipe, folders, share, out, seed=recipe.train.seed, init_from=init_from)
+    return _trained(network, recipe, recipe.train, batches, out / "paints", resume, device)
+
+
+def captioned(
+    recipe: GlideRecipe,
+    folders: Sequence[Path],
+    share: Sequence[float] | None,
+    out: Path,
+    *,
+    seed: int,
+    init_from: Path | None = None,
+) -> CaptionedBatches:
+    """Batches of these folders, in words that are learned from them once and kept in `out`."""
+    model = recipe.model
+    gallery = open_gallery(folders, size=model.resolution, share=share)
+    tokenizer = vocabulary(
+        gallery,
+        model.text.vocabulary,
+        seed=recipe.train.seed,
+        kept=out / VOCABULARY,
+        init_from=init_from,
+    )
+    side = round(recipe.crop * model.resolution)
+    return CaptionedBatches(gallery, tokenizer, model.text.context, side, seed)
+
+
+def _trained(
+    network: Glide,
+    recipe: GlideRecipe,
+    config: TrainConfig,
+    batches: CaptionedBatches,
+    out: Path,
+    resume: bool,
+    device: str | None,
+) -> Path:
+    train(
+        network,
+        glide_objective(drop_caption=recipe.drop_caption, max_weight=recipe.max_weight),
+        batches,
+        name=f"glide that {out.name}",
+        model_config=network.config,
+        config=config,
+        out=out,
+        resume=resume,
+        sampler=sheet(batches),
+        device=device,
+    )
+    batches.tokenizer.save(out / "model" / VOCABULARY)
+    return out / "model"
 
 
 def lend(model: Glide, folder: Path) -> None:
