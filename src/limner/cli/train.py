@@ -45,14 +45,14 @@ TAKES: Mapping[Room, tuple[str, ...]] = {
     "vqvae2": ("share", "clip"),
     "dvae": ("share", "init_from"),
     "dalle1": ("share", "init_from", "dvae"),
-    "glide": ("share", "unet_from"),
-    "glide-base": ("share", "init_from", "unet_from"),
+    "glide": ("share", "clip", "decoder"),
+    "glide-base": ("share", "init_from", "clip", "decoder"),
     "glide-upsampler": ("share", "init_from"),
     "noised-clip": ("share", "init_from"),
     "recogniser": (),
 }
 # These make do without the model.
-WITH_OR_WITHOUT = ("vqvae", "vqvae2")
+WITH_OR_WITHOUT = ("vqvae", "vqvae2", "glide", "glide-base")
 
 # Where a room leaves the weights that its training may go on from, if not in OUT/model.
 LEFT: Mapping[Room, str] = {
@@ -91,8 +91,9 @@ class Train:
     """The trained dVAE that dalle1 stands on."""
     init_from: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Trained weights to begin with, such as OUT/model of another run or one of those that ship."""
-    unet_from: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """glide and glide-base: a trained decoder of the same size, whose U-Net they begin with."""
+    decoder: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """glide and glide-base: a trained decoder of the same size to begin from, with the --clip that it stands
+    on."""
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the recipe's)")] = None
     """How many steps to train."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the recipe's)")] = (
@@ -121,6 +122,9 @@ class Train:
             raise ValueError(f"share is {self.share}: give finite numbers from 0, not all of them 0")
         self.check_stand("clip", self.clip)
         self.check_stand("dvae", self.dvae)
+        self.check_stand("decoder", self.decoder)
+        if "decoder" in TAKES[self.room] and (self.clip is None) != (self.decoder is None):
+            raise ValueError("clip and decoder belong together: give both, or neither")
         self.check_own()
         if self.room == "recogniser" and self.size == "paper":
             raise ValueError("size is 'paper': no paper describes the recogniser, so choose toy or small")
@@ -140,7 +144,7 @@ class Train:
         takes = name in TAKES[self.room]
         if folder is None:
             if takes and self.room not in WITH_OR_WITHOUT:
-                title = {"clip": "CLIP", "dvae": "dVAE"}[name]
+                title = {"clip": "CLIP", "dvae": "dVAE", "decoder": "decoder"}[name]
                 raise ValueError(
                     f"{name} is missing: {self.room} stands on a trained {title}, so give its folder"
                 )
@@ -153,14 +157,8 @@ class Train:
 
     def check_own(self) -> None:
         """Refuse what is for one network where several are trained, and numbers that train none."""
-        takes = TAKES[self.room]
-        for name, needs in (
-            ("init_from", "init_from"),
-            ("steps", "init_from"),
-            ("learning_rate", "init_from"),
-            ("unet_from", "unet_from"),
-        ):
-            if (given := getattr(self, name)) is not None and needs not in takes:
+        for name in ("init_from", "steps", "learning_rate"):
+            if (given := getattr(self, name)) is not None and "init_from" not in TAKES[self.room]:
                 raise ValueError(
                     f"{name} is {given}: `limner train {self.room}` does not take it, so leave it out"
                 )
@@ -169,11 +167,6 @@ class Train:
             raise ValueError(
                 f"init_from is '{self.init_from}', which holds no trained model: give {left} of "
                 f"`limner train {self.room}`"
-            )
-        if self.unet_from is not None and not (self.unet_from / "config.json").is_file():
-            raise ValueError(
-                f"unet_from is '{self.unet_from}', which holds no trained model: give OUT/model of "
-                "`limner train decoder`"
             )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps is {self.steps}: give a whole number from 1")
@@ -185,7 +178,7 @@ class Train:
         from limner.pipelines.devices import device_named
 
         recipe = recipe_of(self.room)
-        names = ("share", "init_from", "unet_from", "clip", "dvae")
+        names = ("share", "init_from", "clip", "dvae", "decoder")
         given = {name: getattr(self, name) for name in names}
         asked = getattr(recipe, self.size)()
         if self.steps is not None:

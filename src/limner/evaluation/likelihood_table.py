@@ -46,6 +46,8 @@ PICTURES = 48
 # Draws that the VAE's and Glow's expectations are taken over; diffusion's are over its levels.
 REPEATS = 8
 TOLERANCE = 1e-3
+# The variance of a network that has learned none: β.
+FRACTION = 1.0
 # Pictures that are sampled at once when it is timed.
 TIMED = 4
 HEADER = ("model", "bits per dimension", "what it is", "seconds a new picture", "evaluations")
@@ -107,7 +109,9 @@ def run(generators: Sequence["Generator"], painter: "Glide", data: Path, out: Pa
         "flow": paint_seconds(painter, default.sampler, default.steps),
     }
     for words, texts in (("with captions", captions), ("without", [""] * len(captions))):
-        total = bound(clipped(network_of(painter, texts), 1.0), pictures, levels, draws).total
+        total = bound(
+            clipped(network_of(painter, texts), 1.0), pictures, levels, draws, fraction=FRACTION
+        ).total
         found.append(
             Row(
                 model=f"diffusion {words}",

@@ -24,14 +24,15 @@ class PicturesAndCaptions(NamedTuple):
 
 
 def glide_objective(
-    *, drop_caption: float, max_weight: float | None = None
+    *, drop_caption: float, max_weight: float | None = None, lean: float = 1.0
 ) -> Objective[PicturesAndCaptions]:
     """L_hybrid (Nichol & Dhariwal 2021) of pictures given their captions; Nichol et al. 2021, section 2.
 
     `drop_caption`: how often the caption is the empty one, 20 % in the paper, so that guidance has something
     to lead away from. A network that mends sees the rest of a picture of which boxes are erased, and is asked
     for all of it. An upsampler sees the area-averaged small picture. `max_weight`: of x₀-prediction, each
-    row weighed by min(1/(1 − ᾱ), this).
+    row weighed by min(1/(1 − ᾱ), this). `lean`: below 1, levels are drawn with more noise, where it is words
+    that decide and not what is left of the picture; 1, evenly, in the paper.
     """
 
     def objective(model: nn.Module, batch: PicturesAndCaptions, draws: Draws) -> Loss:
@@ -43,7 +44,7 @@ def glide_objective(
         low = None
         if config.low is not None:
             low = F.avg_pool2d(pictures, config.resolution // config.low)
-        n = noised(config.diffusion, pictures, draws)
+        n = noised(config.diffusion, pictures, draws, lean=lean)
         output = model(n.x_t, n.t, ids=ids, mask=mask, low=low, known=known)
         return diffusion_loss(config.diffusion, pictures, n, output, max_weight=max_weight)
 

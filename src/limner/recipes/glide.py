@@ -58,7 +58,8 @@ def run(
     out: Path,
     resume: bool,
     device: str | None,
-    unet_from: Path | None = None,
+    decoder: Path | None = None,
+    clip: Path | None = None,
 ) -> Path:
     """Train every part under `out`, resuming where asked, and return `out/line`, which holds all three."""
     base = glide_base.run(
@@ -68,15 +69,16 @@ def run(
         out=out / "base",
         resume=resume,
         device=device,
-        unet_from=unet_from,
+        decoder=decoder,
+        clip=clip,
     )
     upsampler = glide_upsampler.run(
         recipe.upsampler, folders=folders, share=share, out=out / "upsampler", resume=resume, device=device
     )
-    clip = noised_clip.run(
+    guide = noised_clip.run(
         recipe.clip, folders=folders, share=share, out=out / "clip", resume=resume, device=device
     )
-    return assemble(base, upsampler, clip, out / "line")
+    return assemble(base, upsampler, guide, out / "line")
 
 
 def assemble(base: Path, upsampler: Path, clip: Path, line: Path) -> Path:

@@ -3,7 +3,8 @@
 Paper: Nichol et al. 2021, sections 2 and 4. The small one folds 4×4 pixels into channels and predicts the
 picture itself, as the small decoder of `limner train decoder` does, from whose U-Net it may begin.
 
-    limner train glide-base --size small --data data/emoji data/scenes --share 7 3 --out runs/small/base
+    limner train glide-base --size small --data data/emoji data/scenes --share 8 2 --out runs/small/base \\
+        --decoder runs/small/line/decoder --clip runs/small/line/clip
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from limner import checkpoint, glide
-from limner.dalle2.decoder import DecoderConfig
 from limner.data.loader import Gallery, open_gallery
 from limner.diffusion.guidance import classifier_free_batched, clipped
 from limner.diffusion.process import denoiser
@@ -34,9 +34,9 @@ from limner.glide import (
     mending,
     read_ids,
 )
-from limner.layers.patch_transformer import PatchTransformerConfig
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun, checked_start
+from limner.recipes.glide_reader import taught
 from limner.recipes.pictures import grid
 from limner.recipes.words import VOCABULARY, vocabulary
 from limner.text import PADDING, CaptionTokenizer
@@ -51,23 +51,26 @@ GUIDANCE = 3.0
 class GlideRecipe:
     """A network that paints, `train`, and then, with four channels more, mends, `mend`.
 
-    `crop`: share of the side that training sees, 1 for whole pictures. `drop_caption`: 20 % in the paper.
-    `max_weight` bounds the weight of the x₀ loss.
+    `read`: how it first learns to read from a decoder, where one is given. `crop`: share of the side that
+    training sees, 1 for whole pictures. `drop_caption`: 20 % in the paper. `max_weight` bounds the weight of
+    the x₀ loss, and `lean` says how noise levels are drawn; see `glide_objective`.
     """
 
     model: GlideConfig
     train: TrainConfig
     mend: TrainConfig
+    read: TrainConfig | None
     crop: float
     drop_caption: float
     max_weight: float | None
+    lean: float
 
 
 def toy() -> GlideRecipe:
     """Under two minutes on two cores with the shipped sample, 32×32 pixels: colours and places."""
     unet = UNetConfig(
         in_channels=3,
-        out_channels=6,
+        out_channels=3,
         channels=32,
         depth=1,
         multipliers=(2, 4),
@@ -105,9 +108,11 @@ def toy() -> GlideRecipe:
         model=model,
         train=training,
         mend=replace(training, steps=120, learning_rate=6e-4, seed=22),
+        read=replace(training, steps=100, batch=64, ema=0.98, seed=25),
         crop=1.0,
         drop_caption=0.2,
         max_weight=3.0,
+        lean=0.5,
     )
 
 
@@ -115,7 +120,7 @@ def small() -> GlideRecipe:
     """What ships: 12.7 M parameters."""
     unet = UNetConfig(
         in_channels=3,
-        out_channels=6,
+        out_channels=3,
         channels=64,
         depth=1,
         multipliers=(1, 2, 3),
@@ -153,9 +158,11 @@ def small() -> GlideRecipe:
         model=model,
         train=training,
         mend=replace(training, steps=2000, learning_rate=4e-4, seed=22),
+        read=replace(training, steps=1500, batch=256, learning_rate=1.5e-3, ema=0.99, seed=25),
         crop=1.0,
         drop_caption=0.2,
         max_weight=4.0,
+        lean=0.5,
     )
 
 
@@ -180,15 +187,21 @@ def paper() -> GlideRecipe:
         model=glide.paper(),
         train=training,
         mend=replace(training, steps=200_000, seed=1),
+        read=None,
         crop=1.0,
         drop_caption=0.2,
         max_weight=None,
+        lean=1.0,
     )
 
 
 def picture_spec() -> DiffusionSpec:
-    """A picture rather than its noise, for at 4×4 pixels a place that learns shapes first."""
-    return DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=True)
+    """A picture rather than its noise, for at 4×4 pixels a place that learns shapes first.
+
+    The variance is not learned. A small network errs by more than β allows for where noise is low, so the
+    best variance would lie far outside of what the fraction was meant for, and learning it spoils pictures.
+    """
+    return DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
 
 
 @dataclass(frozen=True)
@@ -222,11 +235,13 @@ def run(
     resume: bool,
     device: str | None,
     init_from: Path | None = None,
-    unet_from: Path | None = None,
+    decoder: Path | None = None,
+    clip: Path | None = None,
 ) -> Path:
     """Train a network that paints, in `out/paints`, then one that mends, in `out/mends`; return its folder.
 
-    `init_from`: a network that paints, to go on from. `unet_from`: a decoder of unCLIP, for its U-Net.
+    `init_from`: a network that paints, to go on from. `decoder`, `clip`: a decoder of unCLIP and the CLIP
+    that it stands on, to begin from; see `glide_reader`.
     """
     painter = painting(
         recipe,
@@ -236,7 +251,8 @@ def run(
         resume=resume,
         device=device,
         init_from=init_from,
-        unet_from=unet_from,
+        decoder=decoder,
+        clip=clip,
     )
     config, state = checkpoint.load(painter, GlideConfig)
     network = Glide(config)
@@ -254,15 +270,28 @@ def painting(
     resume: bool,
     device: str | None,
     init_from: Path | None = None,
-    unet_from: Path | None = None,
+    decoder: Path | None = None,
+    clip: Path | None = None,
 ) -> Path:
     """The first of the two trainings alone."""
     checked_start(recipe.model, init_from)
     torch.manual_seed(recipe.train.seed)
     network = begun(Glide(recipe.model), recipe.model, init_from)
-    if unet_from is not None:
-        lend(network, unet_from)
     batches = captioned(recipe, folders, share, out, seed=recipe.train.seed, init_from=init_from)
+    if decoder is not None and clip is not None and recipe.read is not None:
+        taught(
+            network,
+            decoder,
+            clip,
+            batches.tokenizer,
+            recipe.read,
+            folders=folders,
+            share=share,
+            out=out / "reads",
+            resume=resume,
+            device=device,
+            drop_caption=recipe.drop_caption,
+        )
     return _trained(network, recipe, recipe.train, batches, out / "paints", resume, device)
 
 
@@ -300,7 +329,7 @@ def _trained(
 ) -> Path:
     train(
         network,
-        glide_objective(drop_caption=recipe.drop_caption, max_weight=recipe.max_weight),
+        glide_objective(drop_caption=recipe.drop_caption, max_weight=recipe.max_weight, lean=recipe.lean),
         batches,
         name=f"glide that {out.name}",
         model_config=network.config,
@@ -312,28 +341,6 @@ def _trained(
     )
     batches.tokenizer.save(out / "model" / VOCABULARY)
     return out / "model"
-
-
-def lend(model: Glide, folder: Path) -> None:
-    """Give `model` the U-Net of the decoder in `folder`; what foretells the variance begins at zero.
-
-    Raises ValueError for a decoder whose U-Net is another.
-    """
-    config, state = checkpoint.load(folder, DecoderConfig)
-    ours = model.config.backbone
-    if isinstance(ours, PatchTransformerConfig) or ours != replace(
-        config.unet, out_channels=ours.out_channels
-    ):
-        raise ValueError(
-            f"unet_from is '{folder}', whose U-Net is another ({config.unet}): give a decoder that was "
-            "trained at this --size"
-        )
-    lent = {name.removeprefix("unet."): value for name, value in state.items() if name.startswith("unet.")}
-    for name in ("head.weight", "head.bias"):
-        whole = torch.zeros_like(model.backbone.state_dict()[name])
-        whole[: len(lent[name])] = lent[name]
-        lent[name] = whole
-    checkpoint.load_into(model.backbone, lent)
 
 
 def sheet(batches: CaptionedBatches) -> Sampler:

@@ -21,7 +21,7 @@ def toy() -> GlideRecipe:
     """A minute of two cores with the shipped sample, 32 → 64 pixels."""
     unet = UNetConfig(
         in_channels=6,
-        out_channels=6,
+        out_channels=3,
         channels=32,
         depth=1,
         multipliers=(1, 1),
@@ -58,9 +58,11 @@ def toy() -> GlideRecipe:
         model=model,
         train=training,
         mend=replace(training, steps=40, learning_rate=5e-4, seed=24),
+        read=None,
         crop=1.0,
         drop_caption=0.2,
         max_weight=4.0,
+        lean=1.0,
     )
 
 
@@ -68,7 +70,7 @@ def small() -> GlideRecipe:
     """What ships: 64 → 256 pixels, trained on quarters of pictures."""
     unet = UNetConfig(
         in_channels=6,
-        out_channels=6,
+        out_channels=3,
         channels=32,
         depth=1,
         multipliers=(2, 2, 3),
@@ -105,9 +107,11 @@ def small() -> GlideRecipe:
         model=model,
         train=training,
         mend=replace(training, steps=600, learning_rate=3e-4, seed=24),
+        read=None,
         crop=0.5,
         drop_caption=0.2,
         max_weight=20.0,
+        lean=1.0,
     )
 
 
