@@ -51,8 +51,8 @@ def test_compile_reaches_every_training_of_a_recipe():
             "line": 4,
             "vqvae": 2,
             "vqvae2": 3,
-            "glide": 5,
-            "glide-base": 2,
+            "glide": 6,
+            "glide-base": 3,
             "glide-upsampler": 2,
         }.get(room, 1), room
 
