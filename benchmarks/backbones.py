@@ -4,7 +4,7 @@
     python benchmarks/backbones.py --data data/emoji --out runs/backbones --resume
 
 Both read the same captions by the same encoder, see the same batches in the same order, and are trained from
-nothing by the same rule, each for as many steps as its operations allow (PyTorch counts them). Then both
+nothing by AdamW, each for as many steps as its operations allow (PyTorch counts them). Then both
 are asked, on drawings of concepts held out and of trained ones, how far off their guess is at several noise
 levels, with the caption and without.
 """
@@ -64,7 +64,7 @@ def recipes() -> dict[str, GlideRecipe]:
     backbone = PatchTransformerConfig(
         resolution=unet.model.resolution,
         in_channels=3,
-        out_channels=6,
+        out_channels=3,
         patch=4,
         width=160,
         layers=7,
@@ -100,6 +100,7 @@ def trained(asked: Benchmark, name: str, recipe: GlideRecipe) -> Path:
             steps=steps,
             warmup=min(100, steps // 10),
             precision="bf16",
+            rule="adamw",
             ema=0.99,
             sample_every=steps,
             compile=asked.compile,

@@ -79,6 +79,10 @@ def test_options_of_other_painters_are_refused(refuses, weights):
     assert refuses("paint", "a pear", "--clip-guidance", 3).startswith(
         "clip_guidance is 3.0, of which only glide knows"
     )
+    assert refuses(*paint, "--clip-guidance", 3).startswith("clip_guidance is 3.0, but CLIP does not guide")
+    assert refuses(*paint, "--guidance", 3, "--guidance-kind", "clip").startswith(
+        "guidance is 3.0, but CLIP alone guides"
+    )
     assert refuses(*paint, "--guidance", 101, *weights).startswith("guidance is 101.0: give a number")
     assert refuses("paint", "a pear", "--model", "dalle1", "--precision", "bf16") == (
         "precision is 'bf16': dalle1 has no U-Net, so leave it out"
@@ -97,6 +101,7 @@ def test_a_box_is_painted_and_all_else_kept(run, weights, room):
     assert (before[~known] != after[~known]).any()
     assert told["inpaints"] == fingerprint(open_picture(room))
     assert told["prompt"] == "a pear"
+    assert told["mask"] == "8,16,40,56"
 
 
 def test_masks_from_alpha_and_from_black_and_white_are_one(run, weights, room):

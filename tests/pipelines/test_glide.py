@@ -18,6 +18,7 @@ from limner.pipelines.glide import PARTS, Glide, box_mask, digest, known_of, mas
 from limner.pipelines.pictures import seen
 from limner.pipelines.settings import commissions
 from limner.pipelines.stages import Drawn, Enlarged, Read, to_images
+from limner.text import CaptionTokenizer
 
 QUICK = GlideSettings(steps=3, upsampler_steps=2)
 KINDS = ("classifier-free", "clip", "both")
@@ -148,12 +149,50 @@ def test_a_picture_that_is_not_square_gets_margins_that_are_known(painter):
     assert (pixels(one)[:16] == 255).all()
 
 
-def test_a_pixel_of_which_any_part_is_to_be_painted_is():
-    image, mask = noise(128, 128), Image.new("L", (128, 128), 0)
-    mask.putpixel((7, 100), 255)
-    known = known_of(image, mask, 64)
-    assert (known.mask[0, 0] == 0).nonzero().tolist() == [[50, 3]]
-    assert (known.at(16).mask[0, 0] == 0).nonzero().tolist() == [[12, 0]]
+@pytest.mark.parametrize("side", [16, 64, 100])
+@pytest.mark.parametrize("size", [(128, 128), (100, 70), (30, 41), (1000, 700)])
+def test_a_pixel_of_which_any_part_is_to_be_painted_is(size, side):
+    width, height = size
+    whole = max(size)
+    mask = Image.new("L", size, 0)
+    column, row = width // 7, height // 3
+    mask.putpixel((column, row), 255)
+    known = known_of(noise(*size), mask, side).mask[0, 0]
+    column, row = column + (whole - width) // 2, row + (whole - height) // 2
+    for y, x in np.ndindex(side, side):
+        covers = (
+            x * whole < (column + 1) * side
+            and (x + 1) * whole > column * side
+            and y * whole < (row + 1) * side
+            and (y + 1) * whole > row * side
+        )
+        assert bool(known[y, x]) != covers, (x, y)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (100, 100), (30, 41), (1000, 700)])
+def test_what_is_erased_leaves_nothing_in_its_neighbours(size):
+    """A black box on white, or hidden black, taken out: what is known is white throughout."""
+    width, height = size
+    box = (width // 5, height // 5, width // 2, height // 2)
+    black = Image.new("RGB", size, "white")
+    black.paste("black", box)
+    hidden = Image.new("RGBA", size, (255, 255, 255, 255))
+    hidden.paste((0, 0, 0, 0), box)
+    for image, mask in (
+        (black, box_mask(size, box)),
+        (hidden, mask_of(hidden)),
+        (hidden, box_mask(size, box)),
+    ):
+        kept = known_of(image, mask, 64)
+        known = kept.pictures[:, :, kept.mask[0, 0] > 0]
+        assert known.min() > 0.99
+
+
+def test_transparent_pictures_are_seen_on_white():
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (16, 16, 48, 48))
+    kept = known_of(image, box_mask((64, 64), (20, 20, 30, 30)), 64)
+    assert (kept.pictures[0, :, :16] == 1).all()
 
 
 def test_masks_are_read_from_alpha_or_black_and_white():
@@ -162,6 +201,9 @@ def test_masks_are_read_from_alpha_or_black_and_white():
     assert (np.asarray(mask_of(half)) == np.repeat([[255] * 4 + [0] * 4], 8, axis=0)).all()
     drawn = Image.new("RGB", (8, 8), "black")
     drawn.paste("white", (4, 0, 8, 8))
+    faint = drawn.convert("RGBA")
+    faint.putpixel((0, 0), (0, 0, 0, 254))  # not quite opaque, but nothing that anybody cut out
+    assert (np.asarray(mask_of(faint)) == np.asarray(mask_of(drawn))).all()
     assert (np.asarray(mask_of(drawn)) == np.repeat([[0] * 4 + [255] * 4], 8, axis=0)).all()
 
 
@@ -203,23 +245,15 @@ def test_networks_that_do_not_mend_say_so(tiny, tmp_path):
 # --- redrawing -----------------------------------------------------------------------------------
 
 
-def test_little_strength_keeps_almost_all_and_all_of_it_nothing(painter):
-    image = Image.new("RGB", (64, 64), (200, 40, 40))
-    image.paste((20, 20, 220), (16, 16, 48, 48))
-
-    def far(strength):
-        settings = replace(QUICK, guidance=1.0, steps=10)
-        drawn = painter.redraw(image, "a pear", strength=strength, size=16, settings=settings)
-        return pixels(drawn[0])
-
-    (whole,) = painter.paint("a pear", size=16, settings=replace(QUICK, guidance=1.0, steps=10))
-    other = Image.new("RGB", (64, 64), (0, 255, 0))
-    forgot = painter.redraw(
-        other, "a pear", strength=1.0, size=16, settings=replace(QUICK, guidance=1.0, steps=10)
-    )
-    assert np.abs(far(1.0) - pixels(forgot[0])).max() <= 2
-    assert np.abs(far(1.0) - pixels(whole)).max() <= 2
-    assert np.abs(far(0.3) - far(1.0)).mean() > 3
+def test_of_all_strength_nothing_stays(painter):
+    settings = replace(QUICK, guidance=1.0, steps=10)
+    (whole,) = painter.paint("a pear", size=16, settings=settings)
+    for colour in ("red", "blue"):
+        image = Image.new("RGB", (64, 64), colour)
+        (forgot,) = painter.redraw(image, "a pear", strength=1.0, size=16, settings=settings)
+        assert np.abs(pixels(forgot) - pixels(whole)).max() <= 2
+        (half,) = painter.redraw(image, "a pear", strength=0.3, size=16, settings=settings)
+        assert np.abs(pixels(half) - pixels(whole)).mean() > 3
 
 
 def test_where_a_redrawing_begins_is_the_noised_picture(painter, monkeypatch):
@@ -295,6 +329,21 @@ def test_a_part_that_is_missing_is_named(glide_line, tmp_path, part):
     folder = shutil.copytree(glide_line, tmp_path / "line")
     shutil.rmtree(folder / part)
     with pytest.raises(LimnerError, match=part):
+        Glide.load(folder)
+
+
+def test_words_that_are_missing_or_of_others_are_named(glide_line, tmp_path):
+    folder = shutil.copytree(glide_line, tmp_path / "line")
+    words = folder / "base" / "bpe.json"
+    before = digest(folder)
+    CaptionTokenizer.train(["ab", "ab"], 258).save(words)
+    assert digest(folder) != before
+    text = " ".join(chr(97 + i % 26) * (i % 7 + 1) for i in range(400))
+    CaptionTokenizer.train([text, text], 400).save(words)
+    with pytest.raises(LimnerError, match=r"base/bpe.json has \d+ words, and the base knows 300"):
+        Glide.load(folder)
+    words.unlink()
+    with pytest.raises(LimnerError, match=r"cannot read the vocabulary .*base/bpe.json"):
         Glide.load(folder)
 
 

@@ -106,8 +106,11 @@ class Evaluate:
                 raise ValueError(f"study is '{self.study}', of what glide paints: add --model glide")
             if self.sheet is not None or self.count != 1:
                 raise ValueError("a study paints no --sheet and sets --count itself: leave them out")
-            if self.reconstructions:
-                raise ValueError("reconstructions is a report of its own: leave it or --study out")
+            if self.reconstructions or self.reranking:
+                name = "reconstructions" if self.reconstructions else "reranking"
+                raise ValueError(f"{name} is a report of its own: leave it or --study out")
+            if self.study == "likelihood" and self.precision != "fp32":
+                raise ValueError("precision is 'bf16', too coarse for likelihoods: leave it out")
         if self.reconstructions and self.model != "dalle2":
             raise ValueError(f"model is '{self.model}': reconstructions are of no painter, so leave it out")
         if self.model != "dalle1":

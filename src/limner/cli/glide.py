@@ -1,13 +1,13 @@
 """`limner inpaint` and `limner redraw`: a picture changed in one place, or painted over anew."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from limner.cli.paintings import Painting
+from limner.cli.paintings import of_size
 from limner.cli.places import place, try_writing
 from limner.cli.progress import progress
 from limner.pipelines.settings import (
@@ -16,18 +16,18 @@ from limner.pipelines.settings import (
     GLIDE_STEPS,
     SIZES,
     STRENGTH,
+    Commission,
     GlideSettings,
     GuidanceKind,
     Precision,
     checked_size,
     checked_strength,
     commissions,
+    glide_settings,
 )
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from limner.pipelines.glide import Glide
+    from limner.pipelines.glide import Glide, GlideStage
     from limner.pipelines.progress import Tick
 
 INPAINT_HELP = """Paint a part of a picture anew with GLIDE; all else is kept exactly.
@@ -54,9 +54,13 @@ class Options:
     """Steps of the base network; fewer are faster."""
     guidance_kind: GuidanceKind = "classifier-free"
     """What leads to the words: the network without them, noised CLIP, or both."""
-    guidance: Annotated[float, arg(metavar="G")] = GLIDE_GUIDANCE
+    guidance: Annotated[float | None, arg(metavar="G", help_behavior_hint=f"(default: {GLIDE_GUIDANCE})")] = (
+        None
+    )
     """How strongly the words are heeded, classifier-free: 1 as trained, more for more."""
-    clip_guidance: Annotated[float, arg(metavar="G")] = CLIP_GUIDANCE
+    clip_guidance: Annotated[
+        float | None, arg(metavar="G", help_behavior_hint=f"(default: {CLIP_GUIDANCE})")
+    ] = None
     """How strongly noised CLIP leads, where it does."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
@@ -67,10 +71,12 @@ class Options:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
-    @property
-    def settings(self) -> GlideSettings:
-        """How to paint."""
-        return GlideSettings(
+    def checked(self, prompt: str) -> GlideSettings:
+        """How to paint, or ValueError for what cannot be painted, before anything heavy is loaded."""
+        commissions(prompt, count=self.count, seed=self.seed)
+        if self.weights is None and self.size is not None:
+            checked_size(self.size, SIZES)
+        return glide_settings(
             steps=self.steps,
             guidance_kind=self.guidance_kind,
             guidance=self.guidance,
@@ -79,27 +85,30 @@ class Options:
 
     def deliver(
         self,
-        prompt: str,
-        work: "Callable[[Glide, Callable[[Tick], None]], list[Image.Image]]",
+        settings: GlideSettings,
+        work: "Callable[[Glide, Callable[[Tick], None]], Iterator[GlideStage]]",
         told: Mapping[str, str],
     ) -> None:
-        """Refuse what cannot be painted, paint, save each picture and what it is of, print the paths."""
-        settings = self.settings
-        wanted = commissions(prompt, count=self.count, seed=self.seed)
-        if self.weights is None and self.size is not None:
-            checked_size(self.size, SIZES)
-        where = place(self.out, files=len(wanted))
+        """Paint, save each picture and what it was made of as soon as it is dry, print the paths."""
+        where = place(self.out, files=self.count)
         try_writing(where.folder)
 
         from limner.pipelines import load
 
-        with progress() as on_tick:
-            painter = load("glide", weights=self.weights, device=self.device, precision=self.precision)
-            images = work(painter, on_tick)
-        for number, (commission, image) in enumerate(zip(wanted, images, strict=True), start=1):
-            metadata = painter.metadata(commission, size=image.width, settings=settings)
-            painting = Painting(commission, number, image, {**metadata, **told})
-            print(where.save(painting.png(), painting.name))
+        saved: list[Path] = []
+        try:
+            with progress() as on_tick:
+                painter = load("glide", weights=self.weights, device=self.device, precision=self.precision)
+                size = painter.sizes[1] if self.size is None else self.size
+
+                def says(commission: Commission) -> dict[str, str]:
+                    return {**painter.metadata(commission, size=size, settings=settings), **told}
+
+                for painting in of_size(work(painter, on_tick), says, size=size, seed=self.seed):
+                    saved.append(where.save(painting.png(), painting.name))
+        finally:
+            for path in saved:
+                print(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +125,7 @@ class Inpaint(Options):
 
     def run(self) -> None:
         """Read picture and mask, then paint."""
-        box = box_of(self.mask)
+        settings, box = self.checked(self.prompt), box_of(self.mask)
 
         from limner.pipelines.glide import box_mask, known_of, mask_of
         from limner.pipelines.pictures import fingerprint, open_picture
@@ -125,19 +134,20 @@ class Inpaint(Options):
         mask = mask_of(open_picture(Path(self.mask))) if box is None else box_mask(image.size, box)
         known_of(image, mask, max(SIZES))  # or say at once why not
 
-        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "list[Image.Image]":
-            return painter.inpaint(
+        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "Iterator[GlideStage]":
+            return painter.inpaint_stages(
                 image,
                 mask,
                 self.prompt,
                 count=self.count,
                 size=self.size,
                 seed=self.seed,
-                settings=self.settings,
+                settings=settings,
                 on_tick=on_tick,
             )
 
-        self.deliver(self.prompt, work, {"inpaints": fingerprint(image), "mask": fingerprint(mask)})
+        told = {"inpaints": fingerprint(image), "mask": fingerprint(mask) if box is None else self.mask}
+        self.deliver(settings, work, told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,25 +163,26 @@ class Redraw(Options):
 
     def run(self) -> None:
         """Read the picture, then paint."""
+        settings = self.checked(self.prompt)
         checked_strength(self.strength)
 
         from limner.pipelines.pictures import fingerprint, open_picture
 
         image = open_picture(self.image)
 
-        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "list[Image.Image]":
-            return painter.redraw(
+        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "Iterator[GlideStage]":
+            return painter.redraw_stages(
                 image,
                 self.prompt,
                 strength=self.strength,
                 count=self.count,
                 size=self.size,
                 seed=self.seed,
-                settings=self.settings,
+                settings=settings,
                 on_tick=on_tick,
             )
 
-        self.deliver(self.prompt, work, {"redraws": fingerprint(image), "strength": str(self.strength)})
+        self.deliver(settings, work, {"redraws": fingerprint(image), "strength": str(self.strength)})
 
 
 def box_of(mask: str) -> tuple[int, int, int, int] | None:

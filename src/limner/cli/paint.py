@@ -30,6 +30,7 @@ from limner.pipelines.settings import (
     checked_model,
     checked_size,
     commissions,
+    glide_settings,
 )
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Paint:
         return PaintSettings(**self._given("steps", "guidance"))
 
     def _glide_settings(self) -> GlideSettings:
-        return GlideSettings(**self._given("steps", "guidance", "guidance_kind", "clip_guidance"))
+        return glide_settings(**self._given("steps", "guidance", "guidance_kind", "clip_guidance"))
 
     def _token_settings(self) -> TokenSettings:
         return TokenSettings(**self._given("guidance", "candidates", "temperature", "top_k", "top_p"))

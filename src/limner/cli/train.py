@@ -184,7 +184,7 @@ class Train:
         if self.steps is not None:
             asked = of_steps(asked, self.steps)
         if self.learning_rate is not None:
-            asked = replace(asked, train=replace(asked.train, learning_rate=self.learning_rate))
+            asked = of_rate(asked, self.learning_rate)
         return recipe.run(
             compiled(asked) if self.compile else asked,
             folders=self.data,
@@ -198,6 +198,19 @@ class Train:
 def recipe_of(room: Room) -> Any:
     """The module that trains it."""
     return import_module(f"limner.recipes.{room.replace('-', '_')}")
+
+
+def of_rate(recipe: R, rate: float) -> R:
+    """The recipe with this learning rate; those of other trainings in the same run are as much higher."""
+    from limner.training import TrainConfig
+
+    times = rate / recipe.train.learning_rate
+    trainings = {
+        field.name: replace(config, learning_rate=times * config.learning_rate)
+        for field in fields(recipe)
+        if isinstance(config := getattr(recipe, field.name), TrainConfig)
+    }
+    return replace(recipe, **trainings)
 
 
 def of_steps(recipe: R, steps: int) -> R:

@@ -24,16 +24,16 @@ class Noised:
     noise: Tensor
 
 
-def noised(spec: DiffusionSpec, x0: Float[Tensor, "b *d"], draws: Draws, *, lean: float = 1.0) -> Noised:
+def noised(spec: DiffusionSpec, x0: Float[Tensor, "b *d"], draws: Draws, *, lean: float = 0.0) -> Noised:
     """Draw a level and noise for each row; DDPM algorithm 1, lines 2 to 4.
 
-    Level ⌊T·u^`lean`⌋ for u even in [0, 1): all levels alike at 1, as in the paper, and the noisy ones more
-    often below. What is learned is then another weighing of the levels, for nothing is divided out.
+    All levels alike, as in the paper; a share `lean` of the rows takes the noisier of two that are drawn so.
+    What is learned is then another weighing of the levels, for nothing is divided out.
     """
     levels = spec.levels()
     index = draws.integers(spec.steps)
-    if lean != 1:
-        index = (spec.steps * ((index + 0.5) / spec.steps) ** lean).long()
+    if lean > 0:
+        index = torch.where(draws.bernoulli(lean), index.maximum(draws.integers(spec.steps)), index)
     noise = draws.normal(*x0.shape[1:])
     alpha_bar = levels.alpha_bar.float().to(x0.device)[index]
     return Noised(q_sample(levels, x0, index, noise), index.float(), index, alpha_bar, noise)

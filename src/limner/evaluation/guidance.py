@@ -81,25 +81,32 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
     task = set_task(data, judge, names=names, device=str(painter.device))
     labels = [one.name for one in task.names for _ in range(COUNT)]
     prompts = [one.prompt for one in task.names]
+    clip = loaded(clip_folder(None), ClipConfig, Clip, painter.device)
     found = painted(painter, task, task.names, ways(), count=COUNT, seed=seed)
     real = real_features(task, painter.sizes[0])
-    clip = loaded(clip_folder(None), ClipConfig, Clip, painter.device)
     guided = [
         Guided(
             trial=judged(one, task, real, labels, seed=seed),
             score=bootstrap(scores(clip, prompts, one), labels, seed=seed),
             precision=float(covered(real, one.features).float().mean()),
-            recall=float(covered(one.features, real).float().mean()),
+            # One of each prompt: among four, the third neighbour might be the last of the same prompt.
+            recall=float(covered(one.features[::COUNT], real).float().mean()),
             spread=sum(apart := spread(one.features, labels)) / len(apart),
         )
         for one in found
     ]
-    said = text(painter.digest, guided, names=len(prompts), seed=seed)
+    said = text(painter, guided, names=len(prompts), seed=seed)
     Console().print(Markdown(said))
     curve, laid = io.BytesIO(), io.BytesIO()
     plot(guided).savefig(curve, format="png")
     sheet(found, prompts).save(laid, format="PNG", optimize=True)
-    kept = {"weights": painter.digest, "seed": seed, "guided": [dataclasses.asdict(one) for one in guided]}
+    kept = {
+        "weights": painter.digest,
+        "precision": painter.precision,
+        "names": len(prompts),
+        "seed": seed,
+        "guided": [dataclasses.asdict(one) for one in guided],
+    }
     replaced(out / f"{NAME}.json", (json.dumps(kept, indent=2) + "\n").encode())
     replaced(out / f"{NAME}.png", curve.getvalue())
     replaced(out / f"{NAME}_sheet.png", laid.getvalue())
@@ -117,8 +124,9 @@ def scores(clip: Clip, prompts: Sequence[str], found: Painted) -> list[float]:
     return [float(one) for one in torch.cat(parts)]
 
 
-def text(weights: str, guided: Sequence[Guided], *, names: int, seed: int) -> str:
+def text(painter: "Glide", guided: Sequence[Guided], *, names: int, seed: int) -> str:
     """The table and what it means, as Markdown."""
+    weights = f"weights {painter.digest} in {painter.precision}"
     rows = [
         (
             one.trial.line,
@@ -134,11 +142,12 @@ def text(weights: str, guided: Sequence[Guided], *, names: int, seed: int) -> st
         for one in guided
     ]
     return (
-        f"{table(HEADER, rows)}\n\nGLIDE's base, weights {weights}; {names} names, {COUNT} pictures of each, "
+        f"{table(HEADER, rows)}\n\nGLIDE's base, {weights}; {names} names, {COUNT} pictures of each, "
         f"from the seeds {seed} to {seed + COUNT - 1}, the same in every row. CLIP's guidance acts on the "
         "network that reads the words, at classifier-free scale 1. The score is by the CLIP of DALL-E 2, "
         "which does not guide here but was trained on the same pictures. Precision and recall: Kynkäänniemi "
-        "et al. 2019, k = 3, between these pictures and real drawings of the same names; the last column is "
+        "et al. 2019, k = 3, between these pictures (for recall one of each name) and real drawings of these "
+        "names; the last column is "
         "the mean cosine distance, in the judge's features, of pictures of one prompt. In brackets: 95 % "
         "intervals.\n"
     )

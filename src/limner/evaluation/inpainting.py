@@ -62,8 +62,8 @@ class Mended:
 def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 300, seed: int = 0) -> Path:
     """Mend up to 100 held-out pictures of the judge's names; `out`/inpainting.md, which it returns.
 
-    Beside it .json and a sheet. `names` is not asked for: all names that are held out are. Raises
-    LimnerError where nothing is held out that the judge knows.
+    Beside it .json and a sheet. Drawings are of the judge's first `names` names. Raises LimnerError where
+    nothing of these is held out.
     """
     referee = load_judge(judge, device=str(painter.device))
     chosen = held_out(data, set(referee.names[:names]), seed=seed)

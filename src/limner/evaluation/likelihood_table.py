@@ -91,16 +91,20 @@ def run(generators: Sequence["Generator"], painter: "Glide", data: Path, out: Pa
         Row(model=name, bits=estimate(coder), kind="lossless file", seconds=None, evaluations=None)
         for name, coder in (("PNG", coded(pictures, "PNG")), ("WebP", coded(pictures, "WEBP")))
     ]
-    draws = Draws.for_step(seed, 0, range(len(pictures)), device=painter.device)
+
+    def draws() -> Draws:
+        """The same noise for every row, whatever was measured before."""
+        return Draws.for_step(seed, 0, range(len(pictures)), device=painter.device)
+
     fresh = Draws.for_step(seed, 1, range(TIMED), device=painter.device)
     for generator in generators:
         network = generator.network
         if isinstance(network, Vae):
-            bits, kind = vae_bits(network, pictures, draws), "bound (ELBO)"
+            bits, kind = vae_bits(network, pictures, draws()), "bound (ELBO)"
         else:
             assert isinstance(network, Glow)
-            bits, kind = glow_bits(network, pictures, draws), "exact density"
-        took = seconds(lambda each=generator: each.sample(fresh)) / TIMED  # type: ignore[misc]
+            bits, kind = glow_bits(network, pictures, draws()), "exact density"
+        took = seconds(lambda each=generator: each.sample(fresh).cpu()) / TIMED  # type: ignore[misc]
         found.append(Row(model=generator.name, bits=estimate(bits), kind=kind, seconds=took, evaluations=1))
     levels = painter.base.config.diffusion.levels()
     default = GlideSettings()
@@ -110,7 +114,7 @@ def run(generators: Sequence["Generator"], painter: "Glide", data: Path, out: Pa
     }
     for words, texts in (("with captions", captions), ("without", [""] * len(captions))):
         total = bound(
-            clipped(network_of(painter, texts), 1.0), pictures, levels, draws, fraction=FRACTION
+            clipped(network_of(painter, texts), 1.0), pictures, levels, draws(), fraction=FRACTION
         ).total
         found.append(
             Row(
@@ -122,7 +126,7 @@ def run(generators: Sequence["Generator"], painter: "Glide", data: Path, out: Pa
             )
         )
         denoise = Counted(network_of(painter, texts))
-        bits = flow_bits(denoise, pictures, levels, draws, tolerance=TOLERANCE)
+        bits = flow_bits(denoise, pictures, levels, draws(), tolerance=TOLERANCE)
         found.append(
             Row(
                 model=f"its flow {words}",
@@ -134,7 +138,8 @@ def run(generators: Sequence["Generator"], painter: "Glide", data: Path, out: Pa
         )
     said = text(found, painter, generators, pictures=len(pictures), seed=seed)
     Console().print(Markdown(said))
-    kept = {"seed": seed, "rows": [dataclasses.asdict(row) for row in found]}
+    weights = {each.name: each.digest for each in generators} | {"glide": painter.digest}
+    kept = {"seed": seed, "weights": weights, "rows": [dataclasses.asdict(row) for row in found]}
     replaced(out / f"{NAME}.json", (json.dumps(kept, indent=2) + "\n").encode())
     replaced(out / f"{NAME}.md", said.encode())
     return out / f"{NAME}.md"
@@ -221,6 +226,7 @@ def seconds(work: Callable[[], object]) -> float:
 def paint_seconds(painter: "Glide", sampler: Sampler, steps: int) -> float:
     """A picture of the base's size, unguided."""
     settings = GlideSettings(sampler=sampler, steps=steps, guidance=1.0)
+    painter.paint("a red apple", size=painter.sizes[0], settings=GlideSettings(steps=2))  # to warm up
     began = time.perf_counter()
     painter.paint("a red apple", count=TIMED, size=painter.sizes[0], settings=settings)
     return (time.perf_counter() - began) / TIMED
@@ -251,7 +257,8 @@ def text(
         f"{painter.sizes[0]} pixels a side, on white, seed {seed}; weights: {weights}, GLIDE's base of "
         f"{painter.digest}. 8 bits per dimension are what knowing nothing takes. The VAE's figure and "
         "diffusion's are upper bounds, Glow's and the flow's are exact but for spreading values over their "
-        "bins and, of the flow, Hutchinson's estimate and the solver's error. In brackets: 95 % intervals, "
+        "bins and, of the flow, Hutchinson's estimate, the solver's error, and that pictures are taken for "
+        "states at the cleanest level. In brackets: 95 % intervals, "
         f"by the bootstrap over concepts. Seconds: {TIMED} pictures at once, on {torch.get_num_threads()} "
         "threads; diffusion's bound belongs to its own 1000 ancestral steps, the flow is walked by the "
         "default sampler.\n"

@@ -65,11 +65,18 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
     real = real_features(task, painter.sizes[0])
     trials = [judged(one, task, real, labels, seed=seed) for one in found]
     apart = [difference(one, found[-1], task, labels, seed=seed) for one in found]
-    said = text(painter.digest, trials, apart, names=len(labels), seed=seed)
+    said = text(painter, trials, apart, names=len(labels), seed=seed)
     Console().print(Markdown(said))
     curve = io.BytesIO()
     plot(trials).savefig(curve, format="png")
-    kept = {"weights": painter.digest, "seed": seed, "trials": [dataclasses.asdict(one) for one in trials]}
+    kept = {
+        "weights": painter.digest,
+        "precision": painter.precision,
+        "names": len(labels),
+        "seed": seed,
+        "trials": [dataclasses.asdict(one) for one in trials],
+        "above the last": [dataclasses.asdict(one) for one in apart],
+    }
     replaced(out / f"{NAME}.json", (json.dumps(kept, indent=2) + "\n").encode())
     replaced(out / f"{NAME}.png", curve.getvalue())
     replaced(out / f"{NAME}.md", said.encode())
@@ -89,8 +96,11 @@ def sheet(found: Sequence[Painted], out: Path, *, shown: int = 10) -> None:
     replaced(out / f"{NAME}_sheet.png", packed.getvalue())
 
 
-def text(weights: str, trials: Sequence[Trial], apart: Sequence[Estimate], *, names: int, seed: int) -> str:
+def text(
+    painter: "Glide", trials: Sequence[Trial], apart: Sequence[Estimate], *, names: int, seed: int
+) -> str:
     """The table and what it means, as Markdown."""
+    weights = f"weights {painter.digest} in {painter.precision}"
     rows = [
         (
             trial.line,
@@ -103,7 +113,7 @@ def text(weights: str, trials: Sequence[Trial], apart: Sequence[Estimate], *, na
         for trial, gap in zip(trials, apart, strict=True)
     ]
     return (
-        f"{table(HEADER, rows)}\n\nGLIDE's base, weights {weights}; {names} names, one picture of each from "
+        f"{table(HEADER, rows)}\n\nGLIDE's base, {weights}; {names} names, one picture of each from "
         f"the seed {seed}, at guidance {GlideSettings().guidance:g}. The default is {SAMPLER} with "
         f"{GLIDE_STEPS}. Guided, the network is asked twice at each evaluation, in one batch. Fréchet "
         "distance: of the judge's features from real drawings of these names at the same size; from so few "

@@ -44,11 +44,18 @@ class GlideConfig:
                 f"backbone.in_channels: {self.backbone.in_channels}, but this network sees {wanted}"
             )
         for name, given, needed in (
+            (
+                "backbone.out_channels",
+                self.backbone.out_channels,
+                COLOURS * (1 + self.diffusion.learned_variance),
+            ),
             ("backbone.context_width", self.backbone.context_width, self.text.width),
             ("text.condition_width", self.text.condition_width, self.backbone.embedding_width),
         ):
             if given != needed:
                 raise ValueError(f"{name}: {given}, where the other part has {needed}; give the same")
+        if self.low is not None and self.resolution % self.low:
+            raise ValueError(f"low: {self.low} does not divide the resolution, {self.resolution}")
 
 
 class Caption(NamedTuple):
@@ -97,7 +104,12 @@ class Glide(nn.Module):
         if self.to_canvas is not None:
             side = self.config.resolution // self.config.backbone.patch
             canvas = rearrange(self.to_canvas(rows[:, -1]), "b (k h w) -> b k h w", h=side, w=side)
-        return Caption(self.backbone.read(rows), pooled, canvas)
+        return Caption(self.backbone.read(rows.to(self.dtype)), pooled, canvas)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the backbone's weights, which need not be that of the encoder's."""
+        return next(self.backbone.parameters()).dtype
 
     def forward(
         self,
@@ -140,9 +152,9 @@ class Glide(nn.Module):
         if low is not None:
             parts.append(F.interpolate(low, size=x.shape[-2:], mode="bilinear", align_corners=False))
         out: Tensor = self.backbone(
-            torch.cat(parts, dim=1),
+            torch.cat(parts, dim=1).to(self.dtype),
             t,
-            condition=caption.pooled,
+            condition=caption.pooled.to(self.dtype),
             context=caption.rows,
             canvas=caption.canvas,
         )

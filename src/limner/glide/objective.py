@@ -24,15 +24,15 @@ class PicturesAndCaptions(NamedTuple):
 
 
 def glide_objective(
-    *, drop_caption: float, max_weight: float | None = None, lean: float = 1.0
+    *, drop_caption: float, max_weight: float | None = None, lean: float = 0.0
 ) -> Objective[PicturesAndCaptions]:
     """L_hybrid (Nichol & Dhariwal 2021) of pictures given their captions; Nichol et al. 2021, section 2.
 
     `drop_caption`: how often the caption is the empty one, 20 % in the paper, so that guidance has something
     to lead away from. A network that mends sees the rest of a picture of which boxes are erased, and is asked
     for all of it. An upsampler sees the area-averaged small picture. `max_weight`: of x₀-prediction, each
-    row weighed by min(1/(1 − ᾱ), this). `lean`: below 1, levels are drawn with more noise, where it is words
-    that decide and not what is left of the picture; 1, evenly, in the paper.
+    row weighed by min(1/(1 − ᾱ), this). `lean`: in such a share of rows the noisier of two levels counts, for
+    there it is words that decide and not what is left of the picture; 0 in the paper.
     """
 
     def objective(model: nn.Module, batch: PicturesAndCaptions, draws: Draws) -> Loss:

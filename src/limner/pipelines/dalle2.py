@@ -56,6 +56,7 @@ class Dalle2:
     tokenizer: ClipTokenizer
     digest: str
     precision: Precision = "fp32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parts that were not trained for one another."""
@@ -105,6 +106,7 @@ class Dalle2:
             tokenizer=ClipTokenizer(clip.config.text.vocabulary),
             digest=digest(folder),
             precision=precision,
+            compiled=compile,
         )
 
     @property
@@ -180,7 +182,9 @@ class Dalle2:
             "seed": str(commission.seed),
             "model": "dalle2",
             "weights": self.digest,
-            "settings": json.dumps({"size": size, "precision": self.precision, **settings.described()}),
+            "settings": json.dumps(
+                {"size": size, "precision": self.precision, "compiled": self.compiled, **settings.described()}
+            ),
             "limner": __version__,
         }
 

@@ -4,6 +4,7 @@ Nichol et al. 2021. `Glide.paint` is the figure, `read`, `draw`, `enlarge`; `inp
 `redraw` begins from a picture (Meng et al. 2021, "SDEdit").
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from limner import __version__, checkpoint
 from limner.clip import Clip, ClipConfig
+from limner.data.folder import upright
+from limner.data.loader import squared
 from limner.diffusion.guidance import held
 from limner.diffusion.process import Denoiser, Steer
 from limner.draws import Draws, mix
@@ -28,7 +32,7 @@ from limner.glide import Caption, GlideConfig, Known, read_ids, toward_caption
 from limner.glide import Glide as Network
 from limner.pipelines.devices import device_named
 from limner.pipelines.loading import digest_of, loaded
-from limner.pipelines.pictures import seen
+from limner.pipelines.pictures import WHITE, seen
 from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import sample, sides, within_pixels
 from limner.pipelines.settings import (
@@ -68,6 +72,7 @@ class Glide:
     clip_tokenizer: ClipTokenizer
     digest: str
     precision: Precision = "fp32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parts that were not trained for one another."""
@@ -83,6 +88,15 @@ class Glide:
                     f"these parts do not belong together: the {name} is {given} where {wanted} is needed; "
                     "take all three from one training"
                 )
+        for name, tokenizer, network in (
+            ("base", self.base_tokenizer, base),
+            ("upsampler", self.upsampler_tokenizer, upsampler),
+        ):
+            if tokenizer.vocab_size > network.text.vocabulary:
+                raise LimnerError(
+                    f"{name}/{VOCABULARY} has {tokenizer.vocab_size} words, and the {name} knows "
+                    f"{network.text.vocabulary}: take both from one training"
+                )
 
     @classmethod
     def load(
@@ -90,7 +104,7 @@ class Glide:
     ) -> "Glide":
         """Read `folder`/{base, upsampler, clip}, each a checkpoint folder, as float32.
 
-        `precision` "bf16" lets the U-Nets multiply in bfloat16; with `compile`, PyTorch's compiler fuses them
+        With `precision` "bf16" the U-Nets are in bfloat16; with `compile`, PyTorch's compiler fuses them
         at their first steps. Raises ValueError for a device that is not there, LimnerError, naming the file,
         for weights that are missing, damaged or of different families.
         """
@@ -99,6 +113,9 @@ class Glide:
             raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
         clip = loaded(folder / "clip", ClipConfig, Clip, place)
         base, upsampler = (loaded(folder / part, GlideConfig, Network, place) for part in PARTS[:2])
+        if precision == "bf16":
+            base.backbone.to(torch.bfloat16)
+            upsampler.backbone.to(torch.bfloat16)
         if compile:
             base.backbone.compile()
             upsampler.backbone.compile()
@@ -111,6 +128,7 @@ class Glide:
             clip_tokenizer=ClipTokenizer(clip.config.text.vocabulary),
             digest=digest(folder),
             precision=precision,
+            compiled=compile,
         )
 
     @property
@@ -167,11 +185,7 @@ class Glide:
         16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
-        chosen = settings or GlideSettings()
-        side = self._side(size)
-        wanted = commissions(prompts, count=count, seed=seed)
-        checked_words(prompts)
-        self._check_steps(chosen)
+        chosen, side, wanted = self._asked(prompts, count, size, seed, settings)
         passed = self._stages(wanted, side, chosen, on_tick)
         if stages:
             return passed
@@ -191,21 +205,35 @@ class Glide:
     ) -> list[Image.Image]:
         """Paint `image` anew where `mask` is white, so that the whole is a picture of `prompt`; section 2.4.
 
-        `mask`: as large as `image`, mode "L", above 127 where to paint. Both are squared with margins and
-        brought to `size`; there the known pixels come back exactly, and a pixel of which any part was to be
-        painted is. Raises ValueError for networks that do not mend, and as `paint` does.
+        `mask`: as large as `image`, mode "L", above 127 where to paint. Transparent pictures are seen on
+        white, squared with margins and brought to the larger of `sizes`; there the known pixels come back
+        exactly, and a pixel of which any part was to be painted is. Raises ValueError for networks that do
+        not mend, and as `paint` does.
         """
-        chosen = settings or GlideSettings()
-        side = self._side(size)
-        wanted = commissions(prompt, count=count, seed=seed)
-        checked_words(prompt)
-        self._check_steps(chosen)
+        stages = self.inpaint_stages(
+            image, mask, prompt, count=count, size=size, seed=seed, settings=settings, on_tick=on_tick
+        )
+        return _finished(stages, self._side(size))
+
+    def inpaint_stages(
+        self,
+        image: Image.Image,
+        mask: Image.Image,
+        prompt: str,
+        *,
+        count: int = 1,
+        size: int | None = None,
+        seed: int = 0,
+        settings: GlideSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+    ) -> Iterator[GlideStage]:
+        """The same, handing out what each step made, as `paint` does with `stages`."""
+        chosen, side, wanted = self._asked(prompt, count, size, seed, settings)
         for name, network in (("base", self.base), ("upsampler", self.upsampler)):
             if not network.config.inpaint:
                 raise ValueError(f"{name} is a network that paints and does not mend: load one that does")
-        kept = known_of(image, mask, self.sizes[1]).to(self.device)
-        passed = self._stages(wanted, side, chosen, on_tick, known=kept)
-        return _finished(passed, side)
+        kept = known_of(upright(image), mask, self.sizes[1]).to(self.device)
+        return self._stages(wanted, side, chosen, on_tick, known=kept)
 
     def redraw(
         self,
@@ -225,15 +253,35 @@ class Glide:
         pictures are seen on white, squared with margins. Raises ValueError as `paint` does, and for a
         strength outside (0, 1].
         """
-        chosen = settings or GlideSettings()
-        side = self._side(size)
-        wanted = commissions(prompt, count=count, seed=seed)
-        checked_words(prompt)
+        stages = self.redraw_stages(
+            image,
+            prompt,
+            strength=strength,
+            count=count,
+            size=size,
+            seed=seed,
+            settings=settings,
+            on_tick=on_tick,
+        )
+        return _finished(stages, self._side(size))
+
+    def redraw_stages(
+        self,
+        image: Image.Image,
+        prompt: str,
+        *,
+        strength: float,
+        count: int = 1,
+        size: int | None = None,
+        seed: int = 0,
+        settings: GlideSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+    ) -> Iterator[GlideStage]:
+        """The same, handing out what each step made, as `paint` does with `stages`."""
+        chosen, side, wanted = self._asked(prompt, count, size, seed, settings)
         checked_strength(strength)
-        self._check_steps(chosen)
-        begun = Begun(seen([image], self.sizes[0]).to(self.device), strength)
-        passed = self._stages(wanted, side, chosen, on_tick, begun=begun)
-        return _finished(passed, side)
+        begun = Begun(seen([upright(image)], self.sizes[0]).to(self.device), strength)
+        return self._stages(wanted, side, chosen, on_tick, begun=begun)
 
     def metadata(self, commission: Commission, *, size: int, settings: GlideSettings) -> dict[str, str]:
         """What a picture's file says about how it was painted."""
@@ -242,7 +290,9 @@ class Glide:
             "seed": str(commission.seed),
             "model": "glide",
             "weights": self.digest,
-            "settings": json.dumps({"size": size, "precision": self.precision, **settings.described()}),
+            "settings": json.dumps(
+                {"size": size, "precision": self.precision, "compiled": self.compiled, **settings.described()}
+            ),
             "limner": __version__,
         }
 
@@ -274,8 +324,7 @@ class Glide:
         seen_twice = None if around is None else around.of(len(sides(guidance)) * len(wanted)).known
 
         def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
-            with self._arithmetic():
-                return base.predict(x, t, caption=caption, known=seen_twice)
+            return base.predict(x, t, caption=caption, known=seen_twice)
 
         start, levels, steps = draws.normal(3, side, side), spec.levels(), settings.steps
         if begun is not None:
@@ -333,9 +382,8 @@ class Glide:
         around = None if known is None else known.of(len(wanted))
 
         def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
-            with self._arithmetic():
-                beside = None if around is None else around.known
-                return upsampler.predict(x, t, caption=caption, low=low, known=beside)
+            beside = None if around is None else around.known
+            return upsampler.predict(x, t, caption=caption, low=low, known=beside)
 
         large = sample(
             network,
@@ -353,8 +401,7 @@ class Glide:
     def _caption(self, network: Network, ids: Int[Tensor, "b l"], guidance: float) -> Caption:
         """Every caption read once: with words, without, or both in this order, as the guidance asks."""
         empty = torch.full_like(ids, PADDING)
-        with self._arithmetic():
-            return network.read(*read_ids(torch.cat([ids if side else empty for side in sides(guidance)])))
+        return network.read(*read_ids(torch.cat([ids if side else empty for side in sides(guidance)])))
 
     def _steer(self, wanted: Sequence[Commission], scale: float) -> Steer | None:
         """Where noised CLIP would have a picture of these words go."""
@@ -387,6 +434,21 @@ class Glide:
             if enlarging:
                 yield self.enlarge(drawn, settings, known=known, advance=clock.during("enlarging"))
 
+    def _asked(
+        self,
+        prompts: str | Sequence[str],
+        count: int,
+        size: int | None,
+        seed: int,
+        settings: GlideSettings | None,
+    ) -> tuple[GlideSettings, int, tuple[Commission, ...]]:
+        """What is wanted, or ValueError for what cannot be painted."""
+        chosen, side = settings or GlideSettings(), self._side(size)
+        wanted = commissions(prompts, count=count, seed=seed)
+        checked_words(prompts)
+        self._check_steps(chosen)
+        return chosen, side, wanted
+
     def _side(self, size: int | None) -> int:
         if size is None:
             return self.sizes[1]
@@ -403,9 +465,6 @@ class Glide:
                     f"{name} is {steps}: these weights know {network.config.diffusion.steps}, so give at "
                     "most that"
                 )
-
-    def _arithmetic(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
 @dataclass(frozen=True)
@@ -444,8 +503,9 @@ class Begun:
 
 
 def known_of(image: Image.Image, mask: Image.Image, side: int) -> Kept:
-    """A picture squared, on white, at `side`, and where it is known.
+    """A picture on white, squared, at `side`, and where it is known: where nothing of a pixel is erased.
 
+    What is erased is taken out before the picture is resized, so that nothing of it stays in its neighbours.
     Raises ValueError for a mask of another size, and for one that leaves nothing to paint or nothing known.
     """
     if mask.size != image.size:
@@ -459,24 +519,34 @@ def known_of(image: Image.Image, mask: Image.Image, side: int) -> Kept:
     if wanted.all():
         raise ValueError("mask is white (or transparent) throughout: leave something to keep, or use paint")
     whole = max(image.size)
-    marked = np.zeros((whole, whole), dtype=np.uint8)
-    top, left = (whole - image.height) // 2, (whole - image.width) // 2
-    marked[top : top + image.height, left : left + image.width] = 255 * wanted
-    # BOX weighs every pixel that any part of a new one covers, so that none which is to be painted is kept.
-    small = np.asarray(Image.fromarray(marked).resize((side, side), Image.Resampling.BOX))
-    known = torch.from_numpy((small == 0).astype(np.float32))
-    return Kept(seen([opaque(image)], side), rearrange(known, "h w -> 1 1 h w"))
+    corner = ((whole - image.width) // 2, (whole - image.height) // 2)
+    flat = Image.new("RGBA", (whole, whole), WHITE)
+    flat.alpha_composite(image.convert("RGBA"), corner)
+    marked = Image.new("L", (whole, whole), 0)
+    marked.paste(Image.fromarray(np.where(wanted, 255, 0).astype(np.uint8)), corner)
+    flat.putalpha(ImageChops.invert(marked))
+    known = torch.from_numpy(~touched(np.asarray(marked) > 0, side)).float()
+    # Premultiplied while it is resized: a known pixel has the colour of what is known.
+    colours = torch.from_numpy(squared(flat, side)[..., :3].copy()).float() / 127.5 - 1
+    return Kept(rearrange(colours, "h w c -> 1 c h w"), rearrange(known, "h w -> 1 1 h w"))
 
 
-def opaque(image: Image.Image) -> Image.Image:
-    """A picture whose alpha is a mask, without it: its colours stay as they are."""
-    return image.convert("RGB")
+def touched(marked: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Which of side × side pixels cover any part of a marked one of a square."""
+    whole = len(marked)
+    edges = np.arange(side + 1) * whole
+    first, last = edges[:-1] // side, -(-edges[1:] // side)
+    sums = np.zeros((whole + 1, whole + 1), dtype=np.int64)
+    sums[1:, 1:] = marked.cumsum(axis=0).cumsum(axis=1)
+    rows = sums[last] - sums[first]
+    found: NDArray[np.bool_] = (rows[:, last] - rows[:, first]) > 0
+    return found
 
 
 def mask_of(picture: Image.Image) -> Image.Image:
     """Where to paint, white: where a picture is transparent, or, if it nowhere is, where it is white."""
     alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-    wanted = alpha < 128 if alpha.min() < 255 else np.asarray(picture.convert("L")) > 127
+    wanted = alpha < 128 if alpha.min() < 128 else np.asarray(picture.convert("L")) > 127
     return Image.fromarray(np.where(wanted, 255, 0).astype(np.uint8))
 
 
@@ -498,8 +568,9 @@ def box_mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Ima
 
 
 def digest(folder: Path) -> str:
-    """Twelve hexadecimal digits for the weights of all parts together."""
-    return digest_of([checkpoint.digest(folder / part) for part in PARTS])
+    """Twelve hexadecimal digits for the weights of all parts and their words together."""
+    words = [hashlib.sha256((folder / part / VOCABULARY).read_bytes()).hexdigest() for part in PARTS[:2]]
+    return digest_of([*(checkpoint.digest(folder / part) for part in PARTS), *words])
 
 
 def _bounds(around: Kept | None) -> Callable[[Denoiser], Denoiser]:

@@ -160,6 +160,28 @@ class GlideSettings:
         return dataclasses.asdict(self)
 
 
+def glide_settings(
+    *,
+    steps: int = GLIDE_STEPS,
+    guidance_kind: GuidanceKind = "classifier-free",
+    guidance: float | None = None,
+    clip_guidance: float | None = None,
+) -> GlideSettings:
+    """Settings of what is asked for; None is the default. ValueError for a scale that does not count."""
+    if guidance is not None and guidance_kind == "clip":
+        raise ValueError(f"guidance is {guidance}, but CLIP alone guides: leave it out, or choose kind both")
+    if clip_guidance is not None and guidance_kind == "classifier-free":
+        raise ValueError(
+            f"clip_guidance is {clip_guidance}, but CLIP does not guide: choose guidance kind clip or both"
+        )
+    return GlideSettings(
+        steps=steps,
+        guidance_kind=guidance_kind,
+        guidance=GLIDE_GUIDANCE if guidance is None else guidance,
+        clip_guidance=CLIP_GUIDANCE if clip_guidance is None else clip_guidance,
+    )
+
+
 @dataclass(frozen=True)
 class Commission:
     """One picture that is wanted: what of, and the seed that all its chance comes from."""

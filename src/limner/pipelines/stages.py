@@ -1,7 +1,7 @@
 """What a painting passes through, from words to picture: one dataclass for each step of the paper's figure.
 
-DALL-E 2: Understood, Imagined, Drawn, Enlarged. DALL-E 1: Read, Written, Developed, Ranked. Each says which
-commissions its rows belong to, in order.
+DALL-E 2: Understood, Imagined, Drawn, Enlarged. GLIDE: Read, Drawn, Enlarged. DALL-E 1: Read, Written,
+Developed, Ranked. Each says which commissions its rows belong to, in order.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ Stage: TypeAlias = Understood | Imagined | Drawn | Enlarged
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """The words as DALL-E 1 reads them: token `ids`, `NOTHING` behind the caption's end."""
+    """The words as DALL-E 1 or GLIDE reads them: token `ids`, `PADDING` behind the caption's end."""
 
     commissions: tuple[Commission, ...]
     ids: Int[Tensor, "b l"]

@@ -1,7 +1,7 @@
 """GLIDE, every part: base and upsampler, each also taught to mend, and the CLIP that guides; ready to paint.
 
 limner train glide --size toy --data DIR --out runs/glide
-limner train glide --size small --data data/emoji data/scenes --share 7 3 --out runs/small/glide
+limner train glide --size small --data data/emoji data/scenes --share 85 15 --out runs/small/glide
 limner paint "a red apple" --model glide --weights runs/small/glide/line
 """
 
@@ -29,6 +29,17 @@ class GlideLineRecipe:
     base: GlideRecipe
     upsampler: GlideRecipe
     clip: ClipRecipe
+
+    def __post_init__(self) -> None:
+        """Refuse parts that could not paint together."""
+        base, upsampler = self.base.model, self.upsampler.model
+        for name, given, wanted in (
+            ("upsampler's low", upsampler.low, base.resolution),
+            ("clip's resolution", self.clip.model.vision.resolution, base.resolution),
+            ("clip's noise", self.clip.noise, base.diffusion),
+        ):
+            if given != wanted:
+                raise ValueError(f"the {name} is {given} where {wanted} is needed: give recipes that fit")
 
 
 def toy() -> GlideLineRecipe:

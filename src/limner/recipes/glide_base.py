@@ -3,7 +3,7 @@
 Paper: Nichol et al. 2021, sections 2 and 4. The small one folds 4×4 pixels into channels and predicts the
 picture itself, as the small decoder of `limner train decoder` does, from whose U-Net it may begin.
 
-    limner train glide-base --size small --data data/emoji data/scenes --share 8 2 --out runs/small/base \\
+    limner train glide-base --size small --data data/emoji data/scenes --share 85 15 --out runs/small/base \\
         --decoder runs/small/line/decoder --clip runs/small/line/clip
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from PIL import Image
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ def toy() -> GlideRecipe:
         crop=1.0,
         drop_caption=0.2,
         max_weight=3.0,
-        lean=0.5,
+        lean=0.6,
     )
 
 
@@ -162,7 +163,7 @@ def small() -> GlideRecipe:
         crop=1.0,
         drop_caption=0.2,
         max_weight=4.0,
-        lean=0.5,
+        lean=0.6,
     )
 
 
@@ -191,7 +192,7 @@ def paper() -> GlideRecipe:
         crop=1.0,
         drop_caption=0.2,
         max_weight=None,
-        lean=1.0,
+        lean=0.0,
     )
 
 
@@ -240,9 +241,17 @@ def run(
 ) -> Path:
     """Train a network that paints, in `out/paints`, then one that mends, in `out/mends`; return its folder.
 
-    `init_from`: a network that paints, to go on from. `decoder`, `clip`: a decoder of unCLIP and the CLIP
-    that it stands on, to begin from; see `glide_reader`.
+    `init_from`: a network that paints, to go on from, or one that mends, for the second training alone.
+    `decoder`, `clip`: a decoder of unCLIP and the CLIP that it stands on, to begin from; see `glide_reader`.
     """
+    if init_from is not None and checkpoint.load(init_from, GlideConfig)[0].inpaint:
+        config, state = checkpoint.load(init_from, GlideConfig)
+        wanted = mending(Glide(recipe.model)).config
+        checked_start(wanted, init_from)
+        network = Glide(config)
+        checkpoint.load_into(network, state)
+        batches = captioned(recipe, folders, share, out, seed=recipe.mend.seed, init_from=init_from)
+        return _trained(network, recipe, recipe.mend, batches, out / "mends", resume, device)
     painter = painting(
         recipe,
         folders=folders,
@@ -273,7 +282,13 @@ def painting(
     decoder: Path | None = None,
     clip: Path | None = None,
 ) -> Path:
-    """The first of the two trainings alone."""
+    """The first of the two trainings alone.
+
+    Raises ValueError for a decoder where the recipe learns from none, or beside weights to go on from.
+    """
+    if decoder is not None and (recipe.read is None or init_from is not None):
+        why = "this recipe begins from none" if recipe.read is None else "init_from is given as well"
+        raise ValueError(f"decoder is '{decoder}', but {why}: leave one out")
     checked_start(recipe.model, init_from)
     torch.manual_seed(recipe.train.seed)
     network = begun(Glide(recipe.model), recipe.model, init_from)
@@ -339,6 +354,7 @@ def _trained(
         sampler=sheet(batches),
         device=device,
     )
+    PartialState().wait_for_everyone()  # what one process writes the others read
     batches.tokenizer.save(out / "model" / VOCABULARY)
     return out / "model"
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
@@ -158,6 +159,7 @@ def taught(
         resume=resume,
         device=device,
     )
+    PartialState().wait_for_everyone()  # what one process writes the others read
     _, state = checkpoint.load(out / "model", TextEncoderConfig)
     checkpoint.load_into(reading, state)  # and so into the network, whose parts these are
 
@@ -173,8 +175,10 @@ def lend(model: Glide, folder: Path) -> None:
         raise ValueError(
             f"decoder is '{folder}', which reads captions by itself: give one that reads them through CLIP"
         )
-    if isinstance(ours, PatchTransformerConfig) or ours != replace(
-        config.unet, out_channels=ours.out_channels
+    if (
+        isinstance(ours, PatchTransformerConfig)
+        or config.diffusion.learned_variance
+        or ours != replace(config.unet, out_channels=ours.out_channels)
     ):
         raise ValueError(
             f"decoder is '{folder}', whose U-Net is another ({config.unet}): give one that was trained at "

@@ -62,7 +62,7 @@ def toy() -> GlideRecipe:
         crop=1.0,
         drop_caption=0.2,
         max_weight=4.0,
-        lean=1.0,
+        lean=0.0,
     )
 
 
@@ -111,7 +111,7 @@ def small() -> GlideRecipe:
         crop=0.5,
         drop_caption=0.2,
         max_weight=20.0,
-        lean=1.0,
+        lean=0.0,
     )
 
 

@@ -3,7 +3,7 @@
 Paper: Nichol et al. 2021, section 2.3. It learns the diffusion's own noise levels, so it goes with networks
 of the same schedule and resolution, here those of `limner train glide-base`.
 
-    limner train noised-clip --size small --data data/emoji data/scenes --share 7 3 --out runs/small/noised
+    limner train noised-clip --size small --data data/emoji data/scenes --share 85 15 --out runs/small/noised
 """
 
 from dataclasses import replace
@@ -56,12 +56,18 @@ def small() -> ClipRecipe:
 
 
 def paper() -> ClipRecipe:
-    """The released CLIP-B of GLIDE: a 64×64 tower of 86,443,776 parameters and a text tower of 71,679,488."""
+    """The released CLIP-B of GLIDE on the paper's schedule: 390 000 steps of batch 32 768, decay 0.0125.
+
+    Its keys have a bias, which moves no softmax and which the released tower does without (86,443,776
+    parameters); and one activation serves both towers, where the released one has GELU for pictures alone.
+    """
     spec = glide_base.paper().model.diffusion
     model = ClipConfig(
         vision=VisionConfig(resolution=64, patch=4, width=768, layers=12, heads=12, times=spec.steps),
         text=TextConfig(context=77, vocabulary=65_536, width=512, layers=12, heads=8),
         embedding=512,
-        activation="quick_gelu",
+        activation="gelu",
     )
-    return replace(clip.paper(), model=model, noise=spec)
+    plain = clip.paper()
+    training = replace(plain.train, steps=390_000, weight_decay=0.0125)
+    return replace(plain, model=model, train=training, noise=spec)

@@ -17,14 +17,19 @@ def vocabulary(
     """Words learned from captions as batches have them, grounds and all; those `kept` where there are some.
 
     Weights from the folder `init_from` know the words that lie beside them: others would be other ids.
-    Raises LimnerError where those kept are more than `size`, that is, of another run.
+    Raises LimnerError where those kept are others, or more than `size`, that is, of another run.
     """
-    if not kept.exists():
-        if init_from is not None:
-            CaptionTokenizer.load(init_from / VOCABULARY).save(kept)
-        else:
-            heard = gallery.draw(seed=seed, step=-2, rows=range(HEARD)).captions
-            CaptionTokenizer.train(heard, size).save(kept)
+    if init_from is not None:
+        theirs = CaptionTokenizer.load(init_from / VOCABULARY)
+        if kept.exists() and not theirs.same(CaptionTokenizer.load(kept)):
+            raise LimnerError(
+                f"{kept} has other words than {init_from}: its folder already holds a run, so choose another "
+                "--out"
+            )
+        theirs.save(kept)
+    elif not kept.exists():
+        heard = gallery.draw(seed=seed, step=-2, rows=range(HEARD)).captions
+        CaptionTokenizer.train(heard, size).save(kept)
     tokenizer = CaptionTokenizer.load(kept)
     if tokenizer.vocab_size > size:
         raise LimnerError(

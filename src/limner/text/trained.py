@@ -88,13 +88,17 @@ class CaptionTokenizer:
             return cls([(left, right) for left, right in (pair.split(" ") for pair in merges)])
         except OSError as error:
             raise LimnerError(
-                f"cannot read the vocabulary {path}: {error.strerror}; it belongs to the transformer beside "
-                "it, so copy it from where that came from"
+                f"cannot read the vocabulary {path}: {error.strerror}; it belongs to the weights beside it, "
+                "so copy it from where that came from"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LimnerError(
                 f"{path} is not a vocabulary of limner's, or is damaged: copy it again from its source"
             ) from error
+
+    def same(self, other: "CaptionTokenizer") -> bool:
+        """Whether both make the same ids of every text."""
+        return list(self._ranks) == list(other._ranks)
 
     def encode(self, text: str, *, dropout: float = 0.0, seed: int = 0) -> list[int]:
         """The ids of `text`; an empty list for an empty text.
