@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from limner.clip import Clip, ClipConfig
-from limner.evaluation.coverage import covered, spread
+from limner.evaluation.coverage import K, covered, spread
 from limner.evaluation.intervals import Estimate, bootstrap
 from limner.evaluation.report import set_task
 from limner.evaluation.reranking import plotter
@@ -90,7 +90,7 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
             score=bootstrap(scores(clip, prompts, one), labels, seed=seed),
             precision=float(covered(real, one.features).float().mean()),
             # One of each prompt: among four, the third neighbour might be the last of the same prompt.
-            recall=float(covered(one.features[::COUNT], real).float().mean()),
+            recall=float(covered(one.features[::COUNT], real, k=min(K, len(prompts) - 1)).float().mean()),
             spread=sum(apart := spread(one.features, labels)) / len(apart),
         )
         for one in found
