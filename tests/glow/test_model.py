@@ -13,6 +13,7 @@ from limner.draws import Draws
 from limner.glow import Glow, GlowConfig, paper
 from limner.glow.model import squeezed, unsqueezed
 from limner.glow.steps import ActNorm, Coupling, FlowStep, Mix
+from limner.pipelines import load_generator
 
 SMALL = GlowConfig(
     resolution=8, levels=2, steps=3, width=16, coupling="affine", bits=8, lu=True, condition=None
@@ -266,3 +267,10 @@ def test_with_a_floor_the_way_back_stretches_no_more_than_its_inverse():
         torch.testing.assert_close(coupling(x)[0], z, atol=1e-5, rtol=1e-4)
     with pytest.raises(ValueError, match=r"floor: 1\.0; give a share from 0, as published, to below 1"):
         replace(SMALL, floor=1.0)
+
+
+@torch.no_grad()
+def test_what_ships_paints_numbers_at_any_temperature():
+    glow = load_generator("glow")
+    for temperature in (0.7, 1.0):
+        assert glow.sample(Draws(range(8)), temperature=temperature).isfinite().all()

@@ -15,6 +15,10 @@ from limner.glow.steps import Coupled, FlowStep, Gaussian, log_normal
 COLOURS = 3
 
 
+# A thousand times what the data-dependent first scales make of anything that a picture gives.
+FAR = 1e4
+
+
 @dataclass(frozen=True, kw_only=True)
 class GlowConfig:
     """Sizes: `levels` (L) of `steps` (K) each, whose networks are `width` channels wide.
@@ -126,19 +130,23 @@ class Glow(nn.Module):
     def inverse(
         self, noise: tuple[Float[Tensor, "b _c _h _w"], ...], condition: Float[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
-        """Noise, as `forward` tells it, to dequantised pictures."""
+        """Noise, as `forward` tells it, to dequantised pictures.
+
+        Values are held to ±`FAR`, where none is that a picture gave: one place of a drawn noise that no
+        picture gave may grow with every step, and would leave others with what is no number.
+        """
         with torch.autocast(noise[0].device.type, enabled=False):
             mean, logs = self._expected_top(len(noise[-1]), condition)
             z = mean + logs.exp() * noise[-1]
             for level in reversed(range(self.config.levels)):
                 if level < len(self.priors):
                     mean, logs = self._prior(level).expected(z)
-                    z = torch.cat([z, mean + logs.exp() * noise[level]], dim=1)
+                    z = torch.cat([z, held(mean + logs.exp() * noise[level])], dim=1)
                 steps = self.levels[level]
                 assert isinstance(steps, nn.ModuleList)
                 for step in reversed(steps):
                     assert isinstance(step, FlowStep)
-                    z = step.inverse(z)
+                    z = held(step.inverse(z))
                 z = unsqueezed(z)
             return z
 
@@ -236,6 +244,11 @@ class Glow(nn.Module):
         nothing = next(self.parameters()).new_zeros(rows, 2 * channels, height, width)
         beside = None if self.hear is None or condition is None else self.hear(condition)
         return self.top.expected(nothing, beside)
+
+
+def held(z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Values within ±`FAR`."""
+    return z.clamp(-FAR, FAR)
 
 
 def squeezed(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c4 h2 w2"]:
