@@ -31,6 +31,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from limner.glide import Glide, GlideConfig, filtered, read_ids
 from limner.layers.unet import UNetConfig
@@ -149,6 +150,30 @@ def measure(asked: Benchmark, contender: Contender) -> Measured:
     return Measured(seconds=seconds, reading=reading, memory=gigabytes())
 
 
+def operations(asked: Benchmark) -> float:
+    """Floating-point operations of limner's evaluation, the caption read already."""
+    config = config_of(asked.channels)
+    with torch.device("meta"):
+        glide = Glide(config).eval()
+        ids = torch.full((2, config.text.context), PADDING)
+        x, t = torch.zeros(2, 3, asked.side, asked.side), torch.zeros(2)
+        caption = glide.read(*read_ids(ids))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        glide.predict(x, t, caption=caption)
+    return float(counter.get_total_flops())
+
+
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a large product, the best of several: what nothing here can exceed."""
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(6):
+        began = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - began)
+    return 2 * 2048**3 / min(times)
+
+
 def gigabytes() -> float:
     """This process's largest memory so far."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -181,20 +206,22 @@ def main(asked: Benchmark) -> None:
         title=f"two rows of {asked.side}×{asked.side}, {torch.get_num_threads()} threads; U-Net of "
         f"{ours / 1e6:.0f} M parameters, diffusers' of {theirs / 1e6:.0f} M"
     )
-    for heading in ("", "seconds an evaluation", "against diffusers", "GB"):
+    work = operations(asked)
+    for heading in ("", "seconds an evaluation", "against diffusers", "of the matrix rate", "GB"):
         table.add_column(heading, justify="right" if heading else "left")
     found: dict[tuple[str, str], Measured] = {}
     contenders: tuple[Contender, ...] = ("limner", "as released", "diffusers")
     for dtype in asked.dtypes:
         for contender in contenders:
             found[contender, dtype] = apart(asked, contender, dtype)
-        peer = found["diffusers", dtype].seconds
+        peer, rate = found["diffusers", dtype].seconds, matrix_rate(DTYPES[dtype])
         for contender in contenders:
             one = found[contender, dtype]
             table.add_row(
                 f"{contender}, {dtype}",
                 f"{one.seconds:.3f}",
                 f"{peer / one.seconds:.2f}×",
+                f"{work / one.seconds / rate:.0%}",
                 f"{one.memory:.2f}",
             )
     console = Console()
