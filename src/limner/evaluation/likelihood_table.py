@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from limner.pipelines import Generator, Glide
 
 NAME = "likelihood"
-PICTURES = 24
+PICTURES = 16
 # Draws that the VAE's and Glow's expectations are taken over; diffusion's are over its levels.
 REPEATS = 8
 TOLERANCE = 1e-3
@@ -65,7 +65,7 @@ class Row:
 
 
 def run(generators: Sequence["Generator"], painter: "Glide", data: Path, out: Path, *, seed: int = 0) -> Path:
-    """Measure on up to 24 pictures of concepts held out of `data`; `out`/likelihood.md, and .json.
+    """Measure on up to 16 pictures of concepts held out of `data`; `out`/likelihood.md, and .json.
 
     `generators`: the VAE and Glow. Raises LimnerError for models of different resolutions, which have no bits
     to compare, and where nothing is held out.
