@@ -29,10 +29,10 @@ TOP_K: int | None = None
 TOP_P: float | None = None
 CANDIDATES: int | None = None
 
-# The same for GLIDE.
+# The same for GLIDE, by `limner evaluate --study guidance`: beyond these scales less is recognised.
 GLIDE_STEPS = 20
-GLIDE_GUIDANCE = 3.0
-CLIP_GUIDANCE = 2.0
+GLIDE_GUIDANCE = 2.0
+CLIP_GUIDANCE = 1.0
 GLIDE_UPSAMPLER_STEPS = 8
 STRENGTH = 0.6
 
