@@ -31,6 +31,7 @@ from limner.evaluation.trials import table
 from limner.glide import erased
 from limner.pipelines.pictures import seen
 from limner.pipelines.png import contact_sheet
+from limner.pipelines.settings import GlideSettings
 from limner.pipelines.stages import to_images
 from limner.progress import watched
 
@@ -155,7 +156,7 @@ def text(found: Mended, *, seed: int) -> str:
     rows.append(("guessing", f"{100 * guess.chance1:.2f} %", f"{100 * guess.chance5:.2f} %", ""))
     return (
         f"{table(HEADER, rows)}\n\nGLIDE, weights {found.weights}; {found.pictures} drawings that training "
-        f"has not seen, {100 * found.erased:.0f} % of each erased on average, mended by their captions, from "
-        f"the seeds {seed} on. Known pixels are changed by at most {found.changed} of 255. In brackets: 95 % "
+        f"has not seen, {100 * found.erased:.0f} % of each erased on average, mended by their captions at "
+        f"guidance {GlideSettings().guidance:g}, from the seeds {seed} on. Known pixels are changed by at most {found.changed} of 255. In brackets: 95 % "
         "intervals.\n"
     )
