@@ -157,6 +157,6 @@ def text(found: Mended, *, seed: int) -> str:
     return (
         f"{table(HEADER, rows)}\n\nGLIDE, weights {found.weights}; {found.pictures} drawings that training "
         f"has not seen, {100 * found.erased:.0f} % of each erased on average, mended by their captions at "
-        f"guidance {GlideSettings().guidance:g}, from the seeds {seed} on. Known pixels are changed by at most {found.changed} of 255. In brackets: 95 % "
-        "intervals.\n"
+        f"guidance {GlideSettings().guidance:g}, from the seeds {seed} on. Known pixels are changed by at "
+        f"most {found.changed} of 255. In brackets: 95 % intervals.\n"
     )
