@@ -182,9 +182,9 @@ class Dalle2:
             "seed": str(commission.seed),
             "model": "dalle2",
             "weights": self.digest,
-            "settings": json.dumps(
-                {"size": size, "precision": self.precision, "compiled": self.compiled, **settings.described()}
-            ),
+            "settings": json.dumps({"size": size, "precision": self.precision, **settings.described()}),
+            # A compiled network adds its sums up in another order.
+            **({"compiled": "yes"} if self.compiled else {}),
             "limner": __version__,
         }
 

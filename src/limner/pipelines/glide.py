@@ -290,9 +290,9 @@ class Glide:
             "seed": str(commission.seed),
             "model": "glide",
             "weights": self.digest,
-            "settings": json.dumps(
-                {"size": size, "precision": self.precision, "compiled": self.compiled, **settings.described()}
-            ),
+            "settings": json.dumps({"size": size, "precision": self.precision, **settings.described()}),
+            # A compiled network adds its sums up in another order.
+            **({"compiled": "yes"} if self.compiled else {}),
             "limner": __version__,
         }
 
