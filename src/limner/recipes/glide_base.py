@@ -90,7 +90,7 @@ def toy() -> GlideRecipe:
         resolution=32, low=None, inpaint=False, text=text, backbone=unet, diffusion=picture_spec()
     )
     training = TrainConfig(
-        steps=450,
+        steps=600,
         batch=16,
         learning_rate=1.2e-3,
         warmup=50,
@@ -101,14 +101,14 @@ def toy() -> GlideRecipe:
         ema=0.995,
         precision="fp32",
         seed=21,
-        save_every=150,
-        sample_every=450,
+        save_every=300,
+        sample_every=600,
         rule="muon",
     )
     return GlideRecipe(
         model=model,
         train=training,
-        mend=replace(training, steps=90, learning_rate=6e-4, seed=22),
+        mend=replace(training, steps=120, learning_rate=6e-4, seed=22),
         read=replace(training, steps=100, batch=64, ema=0.98, seed=25),
         crop=1.0,
         drop_caption=0.2,
