@@ -93,6 +93,7 @@ def of_diffusers(config: GlideConfig) -> Any:
     assert isinstance(unet, UNetConfig)
     widths = tuple(unet.channels * multiplier for multiplier in unet.multipliers)
     crossed = len(widths) - 1
+    # diffusers has no types for its constructors.
     return UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=config.resolution,
         in_channels=unet.in_channels,
@@ -146,6 +147,7 @@ def measure(asked: Benchmark, contender: Contender) -> Measured:
         with sdpa_kernel(SDPBackend.MATH):
             seconds = timed(lambda: glide(x, t, ids=read_ids(ids)[0], mask=read_ids(ids)[1]), asked.repeats)
         return Measured(seconds=seconds, reading=0.0, memory=gigabytes())
+    # torch's own types know nothing of memory_format here.
     glide.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = x.contiguous(memory_format=torch.channels_last)
     if asked.compile:

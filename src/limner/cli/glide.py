@@ -127,7 +127,7 @@ class Inpaint(Options):
         """Read picture and mask, then paint."""
         settings, box = self.checked(self.prompt), box_of(self.mask)
 
-        from limner.pipelines.glide import box_mask, known_of, mask_of
+        from limner.pipelines.known import box_mask, known_of, mask_of
         from limner.pipelines.pictures import fingerprint, open_picture
 
         image = open_picture(self.image)

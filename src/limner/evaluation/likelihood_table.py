@@ -104,6 +104,7 @@ def run(generators: Sequence["Generator"], painter: "Glide", data: Path, out: Pa
         else:
             assert isinstance(network, Glow)
             bits, kind = glow_bits(network, pictures, draws()), "exact density"
+        # mypy cannot infer a lambda whose argument has a default.
         took = seconds(lambda each=generator: each.sample(fresh).cpu()) / TIMED  # type: ignore[misc]
         found.append(Row(model=generator.name, bits=estimate(bits), kind=kind, seconds=took, evaluations=1))
     levels = painter.base.config.diffusion.levels()

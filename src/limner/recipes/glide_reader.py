@@ -1,9 +1,9 @@
 """Before it paints, a GLIDE may learn to read from a decoder of unCLIP that paints already.
 
 A decoder is told of a picture by CLIP: a condition, tokens, a canvas. GLIDE's encoder is taught to foretell
-these from the caption alone, which is regression and a thousand times cheaper than learning words through
-noise; with the decoder's U-Net behind it, it then paints from its first step. No paper does so; it stands in
-for the months of training that a CPU has not got, and `limner train glide-base` works without.
+these from the caption alone, which is regression and paints nothing meanwhile; with the decoder's U-Net
+behind it, it then paints from its first step. No paper does so; it saves training that a CPU has not got, and
+`limner train glide-base` works without.
 """
 
 from collections.abc import Sequence
