@@ -21,9 +21,18 @@ from limner.recipes import upsampler as upsampler_recipes
         (Decoder, decoder.paper(), 3_564_910_086),
         (Decoder, decoder.karlo(), 893_318_086),
         (Upsampler, upsampler.paper_256(), 729_702_083),
+        (Upsampler, upsampler.paper_1024(), 282_059_139),
         (Upsampler, upsampler.karlo_256(), 691_579_523),
     ],
-    ids=["Karlo prior", "prior", "decoder", "Karlo decoder", "upsampler", "Karlo upsampler"],
+    ids=[
+        "Karlo prior",
+        "prior",
+        "decoder",
+        "Karlo decoder",
+        "upsampler",
+        "second upsampler",
+        "Karlo upsampler",
+    ],
 )
 def test_published_counts(network, config, published):
     with torch.device("meta"):

@@ -1,6 +1,7 @@
 """The diffusion losses by hand, on networks that say nothing yet, and how often conditions are dropped."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,9 +19,10 @@ from limner.dalle2.objective import (
     upsampler_objective,
     with_drops,
 )
-from limner.dalle2.upsampler import Upsampler, UpsamplerConfig, blurred, enlarged
+from limner.dalle2.upsampler import Upsampler, UpsamplerConfig, enlarged
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
+from limner.layers.corruptions import blurred, half_blurred
 from limner.layers.unet import UNetConfig
 
 X0 = DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False)
@@ -284,7 +286,8 @@ def test_upsampler_learns_from_blurred_and_sharp_reductions():
     config = UpsamplerConfig(low=2, high=8, unet=unet, diffusion=X0)
     model = Wrapped(Upsampler(config))
     pictures = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    loss = upsampler_objective(blur=0.6, max_weight=None)(model, Pictures(pictures), Draws(range(40)))
+    blurs = partial(half_blurred, sigma=0.6)
+    loss = upsampler_objective(blurs, max_weight=None)(model, Pictures(pictures), Draws(range(40)))
     torch.testing.assert_close(loss.total, pictures.square().mean())
     sharp, seen = reduced(pictures, 4), model.calls[0]["low"]
     soft = blurred(sharp, 0.6)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from limner.dalle2.objective import reduced
-from limner.dalle2.upsampler import Upsampler, UpsamplerConfig, blurred, enlarged
+from limner.dalle2.upsampler import Upsampler, UpsamplerConfig, enlarged
 from limner.diffusion.spec import DiffusionSpec
+from limner.layers.corruptions import blurred
 from limner.layers.unet import UNetConfig
 
 UNET = UNetConfig(
@@ -133,3 +134,47 @@ def test_enlarging_stays_within_the_range_of_pictures():
     large = enlarged(low, torch.Size((16, 16)))
     assert large.amin() == -1
     assert large.amax() == 1
+
+
+def alone(tile_norm: str = "pixel") -> Upsampler:
+    """One that normalizes every place by itself, in double precision."""
+    torch.manual_seed(0)
+    model = Upsampler(replace(CONFIG, unet=replace(UNET, norm=tile_norm))).double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize("tile", [40, 64, 128])
+@torch.no_grad()
+def test_tiles_agree_with_the_whole_picture(tile):
+    model = alone()
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 3, 200, 168, generator=generator, dtype=torch.float64)
+    low = torch.rand(2, 3, 50, 42, generator=generator, dtype=torch.float64) * 2 - 1
+    t = torch.tensor([400.0, 3.0], dtype=torch.float64)
+    whole = model(x, t, low=low)
+    torch.testing.assert_close(model(x, t, low=low, tile=tile), whole, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_reach_is_how_far_an_output_looks():
+    """What is further away than that changes nothing; what lies within does, almost to the end."""
+    model = alone()
+    reach, side = model.unet.reach, 208
+    x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    low, t = torch.zeros(1, 3, side // 4, side // 4, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    touched = x.clone()
+    touched[..., 0, 0] += 1
+    changed = (model(touched, t, low=low) != model(x, t, low=low)).any(dim=1)[0]
+    furthest = int(changed.nonzero().max())
+    assert furthest <= reach
+    assert furthest > reach - 4 * model.unet.multiple
+
+
+def test_tiles_are_refused_where_they_would_not_fit():
+    x, t, low = torch.zeros(1, 3, 16, 16), torch.zeros(1), torch.zeros(1, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"tile is 8, but this network normalizes over whole pictures"):
+        upsampler()(x, t, low=low, tile=8)
+    with pytest.raises(ValueError, match=r"tile is 6: give a multiple of 4 pixels"):
+        alone().float()(x, t, low=low, tile=6)

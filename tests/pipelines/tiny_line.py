@@ -84,6 +84,14 @@ def write(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_second(folder: Path, *, seed: int = 1) -> Path:
+    """A second upsampler beside them, 256 → 1024, whose tiles fit together."""
+    network, config = configs()["upsampler"]
+    second = replace(config, low=256, high=1024, unet=replace(config.unet, patch=32, norm="pixel"))
+    save(folder, {"upsampler_1024": (network, second)}, seed=seed)
+    return folder
+
+
 def save(folder: Path, parts: dict[str, tuple[type[nn.Module], object]], *, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

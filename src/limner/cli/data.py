@@ -15,7 +15,7 @@ HELP = """Fetch pictures, compose scenes, check a folder of yours.
   limner data check my/pictures --sheet look.png"""
 FETCH_HELP = """Fetch emoji under permissive licences, captioned, through npm.
   limner data fetch emoji --out data/emoji
-  limner data fetch judge --out data/judge --pixels 256"""
+  limner data fetch vector --pixels 1024 --most 600 --out data/vector"""
 SCENES_HELP = """Compose scenes of one to four drawings; captions say what is where.
   limner data scenes --sprites emoji --count 9000 --out scenes"""
 CHECK_HELP = """Say what is in a folder, what is broken and what is there twice.
@@ -26,20 +26,23 @@ CHECK_HELP = """Say what is in a folder, what is broken and what is there twice.
 class Fetch:
     """The options of `limner data fetch`."""
 
-    sets: Positional[Literal["emoji", "judge"]]
-    """emoji: the sets to train on. judge: sets kept apart, to judge what was painted."""
+    sets: Positional[Literal["emoji", "vector", "judge"]]
+    """emoji: the sets to train on. vector: those of them that are sharp at any size. judge: sets kept apart,
+    to judge what was painted."""
     out: Annotated[Path, arg(metavar="DIR")]
     """The data folder to make; a run that was stopped goes on where it stood."""
     pixels: Annotated[int, arg(metavar="N")] = 256
     """Pixels a side."""
+    most: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None
+    """At most so many drawings of each set, spread over all of it."""
 
     def run(self) -> None:
         """Fetch, and print the folder."""
         try_writing(self.out)
-        from limner.data.emoji import GENERATOR_SETS, JUDGE_SETS, fetch
+        from limner.data.emoji import GENERATOR_SETS, JUDGE_SETS, VECTOR_SETS, fetch
 
-        sets = {"emoji": GENERATOR_SETS, "judge": JUDGE_SETS}
-        print(fetch(self.out, sets=sets[self.sets], size=self.pixels))
+        sets = {"emoji": GENERATOR_SETS, "vector": VECTOR_SETS, "judge": JUDGE_SETS}
+        print(fetch(self.out, sets=sets[self.sets], size=self.pixels, most=self.most))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from limner.cli.progress import progress
 from limner.pipelines.settings import (
     CLIP_GUIDANCE,
     GLIDE_GUIDANCE,
+    GLIDE_SIZES,
     GLIDE_STEPS,
-    SIZES,
     STRENGTH,
     Commission,
     GlideSettings,
@@ -75,7 +75,7 @@ class Options:
         """How to paint, or ValueError for what cannot be painted, before anything heavy is loaded."""
         commissions(prompt, count=self.count, seed=self.seed)
         if self.weights is None and self.size is not None:
-            checked_size(self.size, SIZES)
+            checked_size(self.size, GLIDE_SIZES)
         return glide_settings(
             steps=self.steps,
             guidance_kind=self.guidance_kind,
@@ -132,7 +132,7 @@ class Inpaint(Options):
 
         image = open_picture(self.image)
         mask = mask_of(open_picture(Path(self.mask))) if box is None else box_mask(image.size, box)
-        known_of(image, mask, max(SIZES))  # or say at once why not
+        known_of(image, mask, max(GLIDE_SIZES))  # or say at once why not
 
         def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "Iterator[GlideStage]":
             return painter.inpaint_stages(

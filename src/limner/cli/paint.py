@@ -13,6 +13,7 @@ from limner.cli.progress import progress
 from limner.pipelines.settings import (
     CLIP_GUIDANCE,
     GLIDE_GUIDANCE,
+    GLIDE_SIZES,
     GLIDE_STEPS,
     GUIDANCE,
     SIZES,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple"
   limner paint "a red apple" "two fish" --count 4 --out fruit
+  limner paint "a red apple" --size 1024 --out large.png
   limner paint "a red apple" --count 16 --sheet --out 16.png
   limner paint "a red apple" --model dalle1 --count 4 --candidates 32
   limner paint "a red apple" --model glide --guidance-kind both"""
@@ -46,6 +48,7 @@ HELP = """Paint pictures of a prompt, or of several.
 # Options that not every painter has.
 OWN = {
     "steps": ("dalle2", "glide"),
+    "tile": ("dalle2",),
     "guidance_kind": ("glide",),
     "clip_guidance": ("glide",),
     "candidates": ("dalle1",),
@@ -66,8 +69,10 @@ class Paint:
     CLIP choose."""
     count: Annotated[int, arg(metavar="N")] = 1
     """Pictures of each prompt; the next one has the next seed, but dalle1's come best first."""
-    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the largest)")] = None
-    """Pixels a side: dalle2 and glide 64 or 256, dalle1 64, unless the weights are your own."""
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256, dalle1 64)")] = None
+    """Pixels a side: dalle2 64, 256 or 1024, glide 64 or 256, dalle1 64, unless the weights are your own."""
+    tile: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: none)")] = None
+    """dalle2: go from 256 to 1024 in tiles of so many pixels a side: the same picture in less memory."""
     seed: int = 0
     """All chance comes from it: the same seed, the same picture."""
     steps: Annotated[
@@ -158,10 +163,10 @@ class Paint:
         else:
             self._paint_settings()
         if self.weights is None and self.size is not None:
-            checked_size(self.size, TOKEN_SIZES if self.model == "dalle1" else SIZES)
+            checked_size(self.size, {"dalle1": TOKEN_SIZES, "glide": GLIDE_SIZES}.get(self.model, SIZES))
 
     def _paint_settings(self) -> PaintSettings:
-        return PaintSettings(**self._given("steps", "guidance"))
+        return PaintSettings(**self._given("steps", "guidance", "tile"))
 
     def _glide_settings(self) -> GlideSettings:
         return glide_settings(**self._given("steps", "guidance", "guidance_kind", "clip_guidance"))

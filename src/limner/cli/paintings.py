@@ -68,9 +68,9 @@ def of_size(
 
     `told`: what the file of a commission's picture says.
     """
-    from limner.pipelines.stages import Drawn, Enlarged
+    from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain
 
     for stage in stages:
-        if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == size:
+        if isinstance(stage, Drawn | Enlarged | EnlargedAgain) and stage.pictures.shape[-1] == size:
             for commission, image in zip(stage.commissions, stage.images(), strict=True):
                 yield Painting(commission, commission.seed - seed + 1, image, told(commission))

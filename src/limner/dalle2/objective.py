@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limner.clip import Clip, trimmed, unit
 from limner.dalle2.decoder import Caption, ClipTokens, Decoder
 from limner.dalle2.prior_diffusion import Prior
-from limner.dalle2.upsampler import Upsampler, blurred
+from limner.dalle2.upsampler import Upsampler
 from limner.diffusion.objective import diffusion_loss, noised
 from limner.diffusion.process import simple_loss
 from limner.distributed import averaged
@@ -142,15 +142,18 @@ def imprecise(
     return unit(embeddings + rearrange(blur, "b -> b 1") * noise / embeddings.shape[1] ** 0.5)
 
 
-def upsampler_objective(*, blur: float, max_weight: float | None) -> Objective[Pictures]:
-    """Diffusion loss of high-resolution crops given their blurred, area-averaged reduction (σ = 0.6)."""
+def upsampler_objective(
+    corrupt: Callable[[Tensor, Draws], Tensor], *, max_weight: float | None
+) -> Objective[Pictures]:
+    """Diffusion loss of high-resolution crops given their area-averaged reduction, corrupted.
+
+    `corrupt`: what small pictures (B, 3, H, W) go through, in the paper blur before the first upsampler and
+    BSR's degradations before the second; see `limner.layers.corruptions`.
+    """
 
     def objective(model: nn.Module, batch: Pictures, draws: Draws) -> Loss:
         config = unwrapped(model, Upsampler).config
-        low = reduced(batch.pictures, config.high // config.low)
-        # Half of the rows are blurred: the decoder is soft in some pictures and sharp in others.
-        rows = rearrange(draws.bernoulli(0.5), "b -> b 1 1 1")
-        low = torch.where(rows, blurred(low, blur), low)
+        low = corrupt(reduced(batch.pictures, config.high // config.low), draws)
         n = noised(config.diffusion, batch.pictures, draws)
         output = model(n.x_t, n.t, low=low)
         return diffusion_loss(config.diffusion, batch.pictures, n, output, max_weight=max_weight)

@@ -23,10 +23,19 @@ from limner.data.captions import captions
 from limner.data.colours import dominant_colours
 from limner.data.drawings import drawings
 from limner.data.names import Emoji, emoji_table
-from limner.data.sources import CLDR, EMOJIBASE, GENERATOR_SETS, JUDGE_SETS, PICTURES, cache_dir, obtain
+from limner.data.sources import (
+    CLDR,
+    EMOJIBASE,
+    GENERATOR_SETS,
+    JUDGE_SETS,
+    PICTURES,
+    VECTOR_SETS,
+    cache_dir,
+    obtain,
+)
 from limner.errors import LimnerError
 
-__all__ = ["GENERATOR_SETS", "JUDGE_SETS", "fetch"]
+__all__ = ["GENERATOR_SETS", "JUDGE_SETS", "VECTOR_SETS", "fetch"]
 
 # What is called so was painted here.
 PAINTED = re.compile(rf"({'|'.join(PICTURES)})/[0-9a-z-]+\.png")
@@ -56,21 +65,25 @@ def fetch(
     *,
     sets: Sequence[str] = GENERATOR_SETS,
     size: int = 256,
+    most: int | None = None,
     workers: int | None = None,
     cache: Path | None = None,
 ) -> Path:
     """Fetch emoji sets, paint them at `size` pixels into the folder `out`, caption them; returns `out`.
 
+    `most`: at most so many drawings of each set, spread over all of it; None for every one.
     Packages come by name through the `npm` client into `cache` and are checked by SHA-512. A run that was
     stopped is taken up where it stood: whole pictures are kept, `captions.jsonl` is written last.
-    Raises `ValueError` for an unknown set or a size under 16, `LimnerError` when a package cannot be had and
-    where `out` has captions of other pictures, which would be lost.
+    Raises `ValueError` for an unknown set, a size under 16 or `most` under 1, `LimnerError` when a package
+    cannot be had and where `out` has captions of other pictures, which would be lost.
     """
     unknown = [name for name in sets if name not in PICTURES]
     if unknown or not sets:
         raise ValueError(f"sets must name some of {', '.join(PICTURES)}; got {', '.join(sets) or 'none'}")
     if not 16 <= size <= 2048:
         raise ValueError(f"size must be from 16 to 2048 pixels, got {size}")
+    if most is not None and most < 1:
+        raise ValueError(f"most is {most}: give a whole number from 1")
     only_made_here(out, PAINTED)
     if find_spec("resvg_py") is None:
         raise LimnerError("painting emoji needs the package resvg-py: pip install 'limner[data]'")
@@ -79,7 +92,7 @@ def fetch(
     table = emoji_table(tarballs[EMOJIBASE.name], tarballs[CLDR.name])
     try:
         out.mkdir(parents=True, exist_ok=True)
-        rows = _paint(out, named, size, workers or os.cpu_count() or 1, tarballs, table)
+        rows = _paint(out, named, size, most, workers or os.cpu_count() or 1, tarballs, table)
         _write(out, rows, named)
     except OSError as error:
         raise LimnerError(f"cannot write into {out}: {error.strerror or error}") from error
@@ -90,6 +103,7 @@ def _paint(
     out: Path,
     sets: Sequence[str],
     size: int,
+    most: int | None,
     workers: int,
     tarballs: dict[str, Path],
     table: dict[str, Emoji],
@@ -105,6 +119,8 @@ def _paint(
                 for hexcode, drawing in drawings(style, tarballs[package.name], table)
                 if table[hexcode].tone is None or splits.keeps_tone(hexcode)
             ]
+            if most is not None and len(wanted) > most:
+                wanted = [wanted[i * len(wanted) // most] for i in range(most)]
             (out / style).mkdir(exist_ok=True)
             for part in (out / style).glob(".*.part"):
                 part.unlink(missing_ok=True)

@@ -138,6 +138,9 @@ PICTURES: dict[str, Package] = {
 GENERATOR_SETS: tuple[str, ...] = ("noto", "twemoji", "fluent-3d", "fluent-flat", "fluent-color")
 """Permissively licensed sets: what the painters learn from."""
 
+VECTOR_SETS: tuple[str, ...] = ("noto", "twemoji", "fluent-flat", "fluent-color")
+"""Those of the permissive sets that are drawn in vectors, so that what they show at 1024 pixels is real."""
+
 JUDGE_SETS: tuple[str, ...] = ("openmoji", "emojione", "emojione-v1", "streamline")
 """Sets kept from every painter, so that the recogniser judges with eyes of its own."""
 

@@ -193,7 +193,7 @@ def measured(
     return Report(
         model=model,
         weights=painter.digest,
-        size=painter.sizes[-1],
+        size=pictures[0].width,
         detail=detail,
         names=len(task.names),
         judge_names=len(task.judge.names),

@@ -8,7 +8,7 @@ from torch import Tensor
 from limner.draws import Draws
 
 # How often all of a picture is erased: so a network that mends also still paints.
-ALL = 0.15
+ALL = 0.25
 # Erased boxes in a picture, and their sides as shares of the picture's.
 BOXES = 3
 LEAST, MOST = 0.15, 0.7

@@ -9,7 +9,7 @@ way down is concatenated once.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,9 @@ class UNetConfig:
     `canvas`: channels of a map beside the folded picture at the input, 0 without (as in the papers).
     A shallow network that starts from pure noise cannot turn one global vector into a layout by itself; on a
     canvas whoever makes the vector may lay it out first.
+
+    `norm`: "group" as in the papers, over all of a picture; "pixel", over the channels of each place alone,
+    so that without attention a network does to a part of a picture what it does to the whole.
     """
 
     in_channels: int
@@ -50,6 +53,7 @@ class UNetConfig:
     dropout: float
     patch: int
     canvas: int
+    norm: Literal["group", "pixel"] = "group"
 
     @property
     def embedding_width(self) -> int:
@@ -62,6 +66,19 @@ def group_norm(channels: int) -> nn.GroupNorm:
     if channels % 32:
         raise ValueError(f"channels: {channels} is not a multiple of GroupNorm's 32 groups")
     return nn.GroupNorm(32, channels)
+
+
+class PixelNorm(nn.LayerNorm):
+    """Mean 0 and variance 1 over the channels of each place, then a learned scale and shift."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalize every place of a feature map."""
+        return rearrange(super().forward(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
+
+
+def normalized(channels: int, config: UNetConfig) -> nn.Module:
+    """The normalization that a network is made with."""
+    return group_norm(channels) if config.norm == "group" else PixelNorm(channels)
 
 
 def zeroed(module: M) -> M:
@@ -78,10 +95,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.resample = resample
         self.scale_shift = config.scale_shift
-        self.norm_in = group_norm(channels)
+        self.norm_in = normalized(channels, config)
         self.conv_in = nn.Conv2d(channels, out, 3, padding=1)
         self.embed = nn.Linear(config.embedding_width, 2 * out if config.scale_shift else out)
-        self.norm_out = group_norm(out)
+        self.norm_out = normalized(out, config)
         self.dropout = nn.Dropout(config.dropout)
         self.conv_out = zeroed(nn.Conv2d(out, out, 3, padding=1))
         self.skip = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
@@ -119,7 +136,7 @@ class AttentionBlock(nn.Module):
         if channels % config.head_width:
             raise ValueError(f"head_width: {config.head_width} does not divide {channels} channels")
         self.heads = channels // config.head_width
-        self.norm = group_norm(channels)
+        self.norm = normalized(channels, config)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.context_kv = (
             None if config.context_width is None else nn.Linear(config.context_width, 2 * channels)
@@ -226,8 +243,28 @@ class UNet(nn.Module):
             factor //= 2
         self.up = nn.ModuleList(up)
 
-        self.norm = group_norm(channels)
+        self.norm = normalized(channels, config)
         self.head = zeroed(nn.Conv2d(channels, config.out_channels * patch_area, 3, padding=1))
+
+    @property
+    def multiple(self) -> int:
+        """What height and width must be multiples of: the pixels of a place at the last level."""
+        return int(self.config.patch * 2 ** (len(self.config.multipliers) - 1))
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away, at most, an output looks: half of the receptive field, without attention.
+
+        Each 3×3 convolution looks one place further, and a place at level l is patch · 2^l pixels.
+        """
+        depth, last = self.config.depth, len(self.config.multipliers) - 1
+        convolutions = [2 * depth + 2 * (depth + 1) for _ in self.config.multipliers]
+        convolutions[0] += 2  # stem and head
+        convolutions[last] += 4  # the middle
+        for level in range(last):
+            convolutions[level] += 2  # the block that doubles works at the level it doubles to,
+            convolutions[level + 1] += 2  # and the one that halves at the level it halves to.
+        return self.multiple + sum(self.config.patch * 2**level * n for level, n in enumerate(convolutions))
 
     @property
     def attentions(self) -> list[AttentionBlock]:
@@ -259,10 +296,11 @@ class UNet(nn.Module):
         of them, of which `context_mask` False are hidden; `canvas` lies beside x after folding, patch times
         smaller. Height and width must be multiples of patch · 2^(levels-1).
         """
-        patch, levels = self.config.patch, len(self.config.multipliers)
-        multiple = patch * 2 ** (levels - 1)
-        if x.shape[2] % multiple or x.shape[3] % multiple:
-            raise ValueError(f"x: {x.shape[2]}×{x.shape[3]} pixels, but both must be multiples of {multiple}")
+        patch = self.config.patch
+        if x.shape[2] % self.multiple or x.shape[3] % self.multiple:
+            raise ValueError(
+                f"x: {x.shape[2]}×{x.shape[3]} pixels, but both must be multiples of {self.multiple}"
+            )
         embedding = self.time(t)
         if condition is not None:
             embedding = embedding + condition

@@ -1,8 +1,8 @@
 """DALL-E 2, also called unCLIP: words → a place in CLIP's space → a small picture → a large one.
 
 Ramesh et al. 2022, "Hierarchical Text-Conditional Image Generation with CLIP Latents", figure 2. The methods
-of `Dalle2` are that figure from left to right, `understand`, `imagine`, `draw`, `enlarge`, and `paint` is the
-whole.
+of `Dalle2` are that figure from left to right, `understand`, `imagine`, `draw`, `enlarge`, `enlarge_again`,
+and `paint` is the whole.
 """
 
 import json
@@ -29,14 +29,23 @@ from limner.pipelines.devices import device_named
 from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import sample, sides, unbounded, within_pixels
-from limner.pipelines.settings import Commission, PaintSettings, Precision, checked_size, commissions
-from limner.pipelines.stages import Drawn, Enlarged, Imagined, Stage, Understood, eight_bit
+from limner.pipelines.settings import (
+    Commission,
+    PaintSettings,
+    Precision,
+    Sampler,
+    checked_size,
+    commissions,
+)
+from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Imagined, Stage, Understood, eight_bit
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 
 PARTS = ("clip", "prior", "decoder", "upsampler")
+# What makes more of a painter that has it.
+SECOND = "upsampler_1024"
 # How many pictures are in work at once, so that memory stays bounded whatever is asked for. An enlarged
-# picture takes sixteen times as much as a drawn one.
+# picture takes sixteen times as much as a drawn one, and one that is enlarged again goes alone.
 DRAWN_AT_ONCE = 16
 ENLARGED_AT_ONCE = 4
 
@@ -47,7 +56,10 @@ def _silently(_: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Dalle2:
-    """The four networks, the tokenizer, the `digest` of all weights, and the arithmetic of the two U-Nets."""
+    """The networks, the tokenizer, the `digest` of all weights, and the arithmetic of the U-Nets.
+
+    `upsampler_1024` is None where nobody has trained one; pictures then end at the size of the first.
+    """
 
     clip: Clip
     prior: Prior
@@ -55,6 +67,7 @@ class Dalle2:
     upsampler: Upsampler
     tokenizer: ClipTokenizer
     digest: str
+    upsampler_1024: Upsampler | None = None
     precision: Precision = "fp32"
     compiled: bool = False
 
@@ -78,6 +91,12 @@ class Dalle2:
                     f"these parts do not belong together: the {name} is {given} where {wanted} is needed; "
                     "take all four from one training"
                 )
+        second = self.upsampler_1024
+        if second is not None and second.config.low != self.upsampler.config.high:
+            raise LimnerError(
+                f"these parts do not belong together: the second upsampler's low is {second.config.low} "
+                f"where {self.upsampler.config.high} is needed; take both from one line"
+            )
 
     @classmethod
     def load(
@@ -85,9 +104,10 @@ class Dalle2:
     ) -> "Dalle2":
         """Read `folder`/{clip, prior, decoder, upsampler}, each a checkpoint folder, as float32.
 
-        `precision` "bf16" lets the U-Nets multiply in bfloat16; with `compile`, PyTorch's compiler fuses them
-        at their first steps. Raises ValueError for a device that is not there, LimnerError, naming the file,
-        for weights that are missing, damaged or of different families.
+        `folder`/upsampler_1024 too, if it is there. `precision` "bf16" lets the U-Nets multiply in bfloat16;
+        with `compile`, PyTorch's compiler fuses them at their first steps. Raises ValueError for a device
+        that is not there, LimnerError, naming the file, for weights that are missing, damaged or of
+        different families.
         """
         place = device_named(device)
         if not folder.is_dir():
@@ -95,14 +115,20 @@ class Dalle2:
         clip = loaded(folder / "clip", ClipConfig, Clip, place)
         decoder = loaded(folder / "decoder", DecoderConfig, Decoder, place)
         upsampler = loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place)
+        second = None
+        if (folder / SECOND).is_dir():
+            second = loaded(folder / SECOND, UpsamplerConfig, Upsampler, place)
         if compile:
             decoder.unet.compile()
             upsampler.unet.compile()
+            if second is not None:
+                second.unet.compile()
         return cls(
             clip=clip,
             prior=loaded(folder / "prior", PriorConfig, Prior, place),
             decoder=decoder,
             upsampler=upsampler,
+            upsampler_1024=second,
             tokenizer=ClipTokenizer(clip.config.text.vocabulary),
             digest=digest(folder),
             precision=precision,
@@ -115,9 +141,10 @@ class Dalle2:
         return self.clip.log_scale.device
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Pixels a side of what is drawn and of what is enlarged: 64 and 256 in the paper."""
-        return self.decoder.config.resolution, self.upsampler.config.high
+    def sizes(self) -> tuple[int, ...]:
+        """Pixels a side of what is drawn, enlarged, and enlarged again: 64, 256 and 1024 in the paper."""
+        second = () if self.upsampler_1024 is None else (self.upsampler_1024.config.high,)
+        return self.decoder.config.resolution, self.upsampler.config.high, *second
 
     @overload
     def paint(
@@ -156,11 +183,12 @@ class Dalle2:
         stages: bool = False,
         on_tick: Callable[[Tick], None] | None = None,
     ) -> list[Image.Image] | Iterator[Stage]:
-        """Paint `count` pictures of each prompt, prompt by prompt, in order; `size` is one of `sizes`.
+        """Paint `count` pictures of each prompt, prompt by prompt, in order; `size` is one of `sizes`, by
+        default the second.
 
         Picture k is what picture 0 of the seed `seed` + k would be: neighbours change no more than the last
-        bit of a sum. With `stages`, yields Understood, Imagined, Drawn and (at the larger size) Enlarged
-        instead, for up to 16 pictures and then for the next. `on_tick` hears of every step.
+        bit of a sum. With `stages`, yields Understood, Imagined, Drawn and (at the larger sizes) Enlarged and
+        EnlargedAgain instead, for up to 16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
         chosen = settings or PaintSettings()
@@ -172,7 +200,7 @@ class Dalle2:
         passed = self._stages(wanted, side, chosen, on_tick)
         if stages:
             return passed
-        last = Drawn if side == self.sizes[0] else Enlarged
+        last = (Drawn, Enlarged, EnlargedAgain)[self.sizes.index(side)]
         return [image for stage in passed if isinstance(stage, last) for image in stage.images()]
 
     def metadata(self, commission: Commission, *, size: int, settings: PaintSettings) -> dict[str, str]:
@@ -278,35 +306,70 @@ class Dalle2:
         finished = []
         for start in range(0, len(drawn.commissions), ENLARGED_AT_ONCE):
             rows = slice(start, start + ENLARGED_AT_ONCE)
-            wanted = drawn.commissions[rows]
-            finished.append(self._enlarged(drawn.pictures[rows], wanted, settings, advance))
+            draws = Draws([mix(c.seed, "upsampler") for c in drawn.commissions[rows]], device=self.device)
+            larger = self._enlarged(
+                self.upsampler,
+                drawn.pictures[rows],
+                draws,
+                sampler=settings.upsampler_sampler,
+                steps=settings.upsampler_steps,
+                tile=None,
+                advance=advance,
+            )
+            finished.append(larger)
         return Enlarged(commissions=drawn.commissions, pictures=torch.cat(finished))
+
+    @torch.inference_mode()
+    def enlarge_again(
+        self, enlarged: Enlarged, settings: PaintSettings, *, advance: Callable[[int], None] = _silently
+    ) -> EnlargedAgain:
+        """Second upsampler: large picture, rounded, → larger; one after the other, in tiles where asked for.
+
+        Raises ValueError where there is no second upsampler.
+        """
+        if self.upsampler_1024 is None:
+            raise ValueError("upsampler_1024 is None: these weights have no second upsampler")
+        finished = []
+        for picture, commission in zip(enlarged.pictures, enlarged.commissions, strict=True):
+            larger = self._enlarged(
+                self.upsampler_1024,
+                picture[None],
+                Draws([mix(commission.seed, SECOND)], device=self.device),
+                sampler=settings.upsampler_1024_sampler,
+                steps=settings.upsampler_1024_steps,
+                tile=settings.tile,
+                advance=advance,
+            )
+            finished.append(larger)
+        return EnlargedAgain(commissions=enlarged.commissions, pictures=torch.cat(finished))
 
     def _enlarged(
         self,
+        upsampler: Upsampler,
         pictures: Float[Tensor, "b 3 h w"],
-        wanted: Sequence[Commission],
-        settings: PaintSettings,
+        draws: Draws,
+        *,
+        sampler: Sampler,
+        steps: int,
+        tile: int | None,
         advance: Callable[[int], None],
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        upsampler, side = self.upsampler, self.upsampler.config.high
-        draws = Draws([mix(c.seed, "upsampler") for c in wanted], device=self.device)
-        low = eight_bit(pictures)
+        side, low = upsampler.config.high, eight_bit(pictures)
 
         def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
             with self._arithmetic():
-                return upsampler(x, t, low=low)
+                return upsampler(x, t, low=low, tile=tile)
 
         large = sample(
             network,
             upsampler.config.diffusion,
             draws.normal(3, side, side),
             draws,
-            sampler=settings.upsampler_sampler,
-            steps=settings.upsampler_steps,
+            sampler=sampler,
+            steps=steps,
             guidance=1.0,
             bounds=within_pixels,
-            advance=lambda: advance(len(wanted)),
+            advance=lambda: advance(len(pictures)),
         )
         return large.clamp(-1, 1)
 
@@ -318,8 +381,9 @@ class Dalle2:
         on_tick: Callable[[Tick], None] | None,
     ) -> Iterator[Stage]:
         """Every stage of the first few pictures, then of the next few."""
-        enlarging = size != self.sizes[0]
-        each = settings.prior_steps + settings.steps + (settings.upsampler_steps if enlarging else 0)
+        times = self.sizes.index(size)
+        enlarging = (settings.upsampler_steps, settings.upsampler_1024_steps)[:times]
+        each = settings.prior_steps + settings.steps + sum(enlarging)
         clock = Clock(len(wanted) * each, on_tick)
         for start in range(0, len(wanted), DRAWN_AT_ONCE):
             understood = self.understand(wanted[start : start + DRAWN_AT_ONCE])
@@ -328,14 +392,19 @@ class Dalle2:
             yield imagined
             drawn = self.draw(understood, imagined, settings, advance=clock.during("drawing"))
             yield drawn
-            if enlarging:
-                yield self.enlarge(drawn, settings, advance=clock.during("enlarging"))
+            if times:
+                enlarged = self.enlarge(drawn, settings, advance=clock.during("enlarging"))
+                yield enlarged
+            if times > 1:
+                yield self.enlarge_again(enlarged, settings, advance=clock.during("enlarging again"))
 
     def _check_steps(self, settings: PaintSettings) -> None:
+        second = self.upsampler if self.upsampler_1024 is None else self.upsampler_1024
         for name, steps, spec in (
             ("prior_steps", settings.prior_steps, self.prior.config.diffusion),
             ("steps", settings.steps, self.decoder.config.diffusion),
             ("upsampler_steps", settings.upsampler_steps, self.upsampler.config.diffusion),
+            ("upsampler_1024_steps", settings.upsampler_1024_steps, second.config.diffusion),
         ):
             if steps > spec.steps:
                 raise ValueError(f"{name} is {steps}: these weights know {spec.steps}, so give at most that")
@@ -345,8 +414,9 @@ class Dalle2:
 
 
 def digest(folder: Path) -> str:
-    """Twelve hexadecimal digits for the weights of all four parts together."""
-    return digest_of([checkpoint.digest(folder / part) for part in PARTS])
+    """Twelve hexadecimal digits for the weights of all parts together."""
+    second = (SECOND,) if (folder / SECOND).is_dir() else ()
+    return digest_of([checkpoint.digest(folder / part) for part in (*PARTS, *second)])
 
 
 def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:

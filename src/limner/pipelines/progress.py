@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Doing: TypeAlias = Literal["imagining", "drawing", "enlarging", "writing", "developing", "ranking"]
+Doing: TypeAlias = Literal[
+    "imagining", "drawing", "enlarging", "enlarging again", "writing", "developing", "ranking"
+]
 
 
 @dataclass(frozen=True)

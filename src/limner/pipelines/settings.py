@@ -20,6 +20,7 @@ STEPS = 25
 GUIDANCE = 1.5
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
+UPSAMPLER_1024_STEPS = 4
 
 # The same for DALL-E 1, which writes tokens. Guided, two of three hundred names are recognised at once and
 # eight among five guesses; unguided one and six.
@@ -37,13 +38,15 @@ GLIDE_UPSAMPLER_STEPS = 8
 STRENGTH = 0.6
 
 MODELS = ("dalle1", "dalle2", "glide")
-SIZES = (64, 256)
+SIZES = (64, 256, 1024)
+GLIDE_SIZES = (64, 256)
 TOKEN_SIZES = (64,)
 LONGEST_PROMPT = 1000
 MOST_PICTURES = 64
 MOST_STEPS = 1000
 MOST_CANDIDATES = 16
 MOST_RANKED = 1024
+LARGEST_TILE = 2**16
 MOST_TOP_K = 2**31 - 1
 # A hundred times the difference between with and without words is no guidance any more.
 MOST_GUIDANCE = 100.0
@@ -56,7 +59,8 @@ class PaintSettings:
 
     The prior imagines `prior_candidates` embeddings for each picture and keeps the one nearest to the words
     (2 in the paper). `steps` and `guidance` are the decoder's; a guidance of 1 follows the words as trained,
-    0 ignores them. The upsampler is unguided.
+    0 ignores them. The upsamplers are unguided. `tile`: the second one enlarges in tiles of so many pixels a
+    side, for less memory and with the same result; None for the whole picture at once.
     """
 
     prior_sampler: Sampler = PRIOR_SAMPLER
@@ -68,21 +72,28 @@ class PaintSettings:
     guidance: float = GUIDANCE
     upsampler_sampler: Sampler = UPSAMPLER_SAMPLER
     upsampler_steps: int = UPSAMPLER_STEPS
+    upsampler_1024_sampler: Sampler = UPSAMPLER_SAMPLER
+    upsampler_1024_steps: int = UPSAMPLER_1024_STEPS
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no sampler could do."""
-        for name in ("prior_sampler", "sampler", "upsampler_sampler"):
+        for name in ("prior_sampler", "sampler", "upsampler_sampler", "upsampler_1024_sampler"):
             if (given := getattr(self, name)) not in get_args(Sampler):
                 raise ValueError(f"{name} is {given!r}: choose {_listed(get_args(Sampler))}")
-        for name in ("prior_steps", "steps", "upsampler_steps"):
+        if self.tile is not None:
+            _whole("tile", self.tile, 1, LARGEST_TILE)
+        for name in ("prior_steps", "steps", "upsampler_steps", "upsampler_1024_steps"):
             _whole(name, getattr(self, name), 1, MOST_STEPS)
         _whole("prior_candidates", self.prior_candidates, 1, MOST_CANDIDATES)
         for name in ("prior_guidance", "guidance"):
             _not_negative(name, getattr(self, name), MOST_GUIDANCE)
 
     def described(self) -> dict[str, int | float | str]:
-        """Every knob by name, for a picture's metadata."""
-        return dataclasses.asdict(self)
+        """Every knob that a picture depends on, by name, for its metadata."""
+        knobs = dataclasses.asdict(self)
+        del knobs["tile"]
+        return knobs
 
 
 @dataclass(frozen=True, kw_only=True)

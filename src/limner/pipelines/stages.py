@@ -1,7 +1,7 @@
 """What a painting passes through, from words to picture: one dataclass for each step of the paper's figure.
 
-DALL-E 2: Understood, Imagined, Drawn, Enlarged. GLIDE: Read, Drawn, Enlarged. DALL-E 1: Read, Written,
-Developed, Ranked. Each says which commissions its rows belong to, in order.
+DALL-E 2: Understood, Imagined, Drawn, Enlarged, EnlargedAgain. GLIDE: Read, Drawn, Enlarged. DALL-E 1: Read,
+Written, Developed, Ranked. Each says which commissions its rows belong to, in order.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,19 @@ class Enlarged:
         return to_images(self.pictures)
 
 
-Stage: TypeAlias = Understood | Imagined | Drawn | Enlarged
+@dataclass(frozen=True, kw_only=True)
+class EnlargedAgain:
+    """The second upsampler's pictures in [-1, 1]: 1024×1024 in the paper."""
+
+    commissions: tuple[Commission, ...]
+    pictures: Float[Tensor, "b 3 h w"]
+
+    def images(self) -> list[Image.Image]:
+        """As PIL images."""
+        return to_images(self.pictures)
+
+
+Stage: TypeAlias = Understood | Imagined | Drawn | Enlarged | EnlargedAgain
 
 
 @dataclass(frozen=True, kw_only=True)

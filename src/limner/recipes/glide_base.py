@@ -54,7 +54,8 @@ class GlideRecipe:
 
     `read`: how it first learns to read from a decoder, where one is given. `crop`: share of the side that
     training sees, 1 for whole pictures. `drop_caption`: 20 % in the paper. `max_weight` bounds the weight of
-    the x₀ loss, and `lean` says how noise levels are drawn; see `glide_objective`.
+    the x₀ loss, `lean` says how noise levels are drawn, and `blur` (σ) how soft an upsampler's small picture
+    may be; see `glide_objective`.
     """
 
     model: GlideConfig
@@ -65,6 +66,7 @@ class GlideRecipe:
     drop_caption: float
     max_weight: float | None
     lean: float
+    blur: float
 
 
 def toy() -> GlideRecipe:
@@ -114,6 +116,7 @@ def toy() -> GlideRecipe:
         drop_caption=0.2,
         max_weight=3.0,
         lean=0.6,
+        blur=0.0,
     )
 
 
@@ -164,6 +167,7 @@ def small() -> GlideRecipe:
         drop_caption=0.2,
         max_weight=4.0,
         lean=0.6,
+        blur=0.0,
     )
 
 
@@ -193,6 +197,7 @@ def paper() -> GlideRecipe:
         drop_caption=0.2,
         max_weight=None,
         lean=0.0,
+        blur=0.0,
     )
 
 
@@ -344,7 +349,9 @@ def _trained(
 ) -> Path:
     train(
         network,
-        glide_objective(drop_caption=recipe.drop_caption, max_weight=recipe.max_weight, lean=recipe.lean),
+        glide_objective(
+            drop_caption=recipe.drop_caption, max_weight=recipe.max_weight, lean=recipe.lean, blur=recipe.blur
+        ),
         batches,
         name=f"glide that {out.name}",
         model_config=network.config,

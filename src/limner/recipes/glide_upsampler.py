@@ -63,6 +63,7 @@ def toy() -> GlideRecipe:
         drop_caption=0.2,
         max_weight=4.0,
         lean=0.0,
+        blur=0.6,
     )
 
 
@@ -112,6 +113,7 @@ def small() -> GlideRecipe:
         drop_caption=0.2,
         max_weight=20.0,
         lean=0.0,
+        blur=0.6,
     )
 
 

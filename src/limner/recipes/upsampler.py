@@ -7,6 +7,7 @@ Paper: Ramesh et al. 2022, section 2.1 and table 3.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from limner.diffusion.process import denoiser
 from limner.diffusion.samplers import dpm_solver_pp_2m, last
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws, mix
+from limner.layers.corruptions import half_blurred
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun, checked_start
 from limner.recipes.pictures import grid
@@ -170,7 +172,7 @@ def run(
     torch.manual_seed(recipe.train.seed)
     train(
         begun(Upsampler(recipe.model), recipe.model, init_from),
-        upsampler_objective(blur=recipe.blur, max_weight=recipe.max_weight),
+        upsampler_objective(partial(half_blurred, sigma=recipe.blur), max_weight=recipe.max_weight),
         CropBatches(gallery, round(recipe.crop * recipe.model.high), recipe.train.seed),
         name="upsampler",
         model_config=recipe.model,
