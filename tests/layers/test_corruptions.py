@@ -78,3 +78,10 @@ def test_degradations_at_their_weakest_leave_a_picture(monkeypatch):
         monkeypatch.setattr(corruptions, name, nothing)
     pictures = smooth()
     assert (degraded(pictures, Draws([1, 2])) - pictures).abs().max() < 4 / 127.5
+
+
+def test_half_precision_around_it_changes_nothing():
+    pictures = smooth()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = degraded(pictures, Draws([1, 2]))
+    torch.testing.assert_close(inside, degraded(pictures, Draws([1, 2])))

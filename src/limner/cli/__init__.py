@@ -17,7 +17,20 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from limner import __version__
-from limner.cli import complete, data, evaluate, glide, info, latents, paint, rank, reconstruct, sample, train
+from limner.cli import (
+    complete,
+    data,
+    evaluate,
+    glide,
+    info,
+    latents,
+    manipulate,
+    paint,
+    rank,
+    reconstruct,
+    sample,
+    train,
+)
 from limner.errors import LimnerError
 
 Command = (
@@ -25,6 +38,9 @@ Command = (
     | Annotated[complete.Complete, subcommand("complete", description=complete.HELP)]
     | Annotated[glide.Inpaint, subcommand("inpaint", description=glide.INPAINT_HELP)]
     | Annotated[glide.Redraw, subcommand("redraw", description=glide.REDRAW_HELP)]
+    | Annotated[manipulate.Vary, subcommand("vary", description=manipulate.VARY_HELP)]
+    | Annotated[manipulate.Blend, subcommand("blend", description=manipulate.BLEND_HELP)]
+    | Annotated[manipulate.Edit, subcommand("edit", description=manipulate.EDIT_HELP)]
     | Annotated[rank.Rank, subcommand("rank", description=rank.HELP)]
     | Annotated[reconstruct.Reconstruct, subcommand("reconstruct", description=reconstruct.HELP)]
     | Annotated[latents.Interpolate, subcommand("interpolate", description=latents.INTERPOLATE_HELP)]

@@ -60,12 +60,14 @@ def degraded(low: Float[Tensor, "b 3 h w"], draws: Draws) -> Float[Tensor, "b 3 
         lambda x, rows: x + rearrange(loudness[rows], "b -> b 1 1 1") * noise[rows],
         lambda x, rows: jpeg(x, quality[rows]),
     )
-    x = low.clone()
-    for turn in range(len(ways)):
-        for number, way in enumerate(ways):
-            rows = (order[:, turn] == number).nonzero()[:, 0]
-            if len(rows):
-                x[rows] = way(x[rows], rows)
+    x = low.float()
+    # Half precision is for networks: a picture's levels would not survive it.
+    with torch.autocast(low.device.type, enabled=False):
+        for turn in range(len(ways)):
+            for number, way in enumerate(ways):
+                rows = (order[:, turn] == number).nonzero()[:, 0]
+                if len(rows):
+                    x = x.index_copy(0, rows, way(x[rows], rows))
     return x.clamp(-1, 1)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Doing: TypeAlias = Literal[
-    "imagining", "drawing", "enlarging", "enlarging again", "writing", "developing", "ranking"
+    "inverting", "imagining", "drawing", "enlarging", "enlarging again", "writing", "developing", "ranking"
 ]
 
 

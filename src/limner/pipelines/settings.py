@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 Sampler: TypeAlias = Literal["dpm++", "ddim", "heun", "ancestral"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
+BlendNoise: TypeAlias = Literal["inverted", "shared"]
 GuidanceKind: TypeAlias = Literal["classifier-free", "clip", "both"]
 
 # What is painted with unless somebody says otherwise. Tuned on the weights that ship.
@@ -36,6 +37,10 @@ GLIDE_GUIDANCE = 2.0
 CLIP_GUIDANCE = 1.0
 GLIDE_UPSAMPLER_STEPS = 8
 STRENGTH = 0.6
+
+# How far a text diff turns a picture, and how much of its noise a variation draws anew.
+EDIT_STRENGTH = 0.5
+VARY_STRENGTH = 1.0
 
 MODELS = ("dalle1", "dalle2", "glide")
 SIZES = (64, 256, 1024)
@@ -82,10 +87,10 @@ class PaintSettings:
             if (given := getattr(self, name)) not in get_args(Sampler):
                 raise ValueError(f"{name} is {given!r}: choose {_listed(get_args(Sampler))}")
         if self.tile is not None:
-            _whole("tile", self.tile, 1, LARGEST_TILE)
+            checked_whole("tile", self.tile, 1, LARGEST_TILE)
         for name in ("prior_steps", "steps", "upsampler_steps", "upsampler_1024_steps"):
-            _whole(name, getattr(self, name), 1, MOST_STEPS)
-        _whole("prior_candidates", self.prior_candidates, 1, MOST_CANDIDATES)
+            checked_whole(name, getattr(self, name), 1, MOST_STEPS)
+        checked_whole("prior_candidates", self.prior_candidates, 1, MOST_CANDIDATES)
         for name in ("prior_guidance", "guidance"):
             _not_negative(name, getattr(self, name), MOST_GUIDANCE)
 
@@ -116,11 +121,11 @@ class TokenSettings:
         _not_negative("guidance", self.guidance, MOST_GUIDANCE)
         _not_negative("temperature", self.temperature)
         if self.top_k is not None:
-            _whole("top_k", self.top_k, 1, MOST_TOP_K)
+            checked_whole("top_k", self.top_k, 1, MOST_TOP_K)
         if self.top_p is not None and not (_number(self.top_p) and 0 < self.top_p <= 1):
             raise ValueError(f"top_p is {self.top_p!r}: give a share above 0 and at most 1")
         if self.candidates is not None:
-            _whole("candidates", self.candidates, 1, MOST_RANKED)
+            checked_whole("candidates", self.candidates, 1, MOST_RANKED)
 
     def described(self) -> dict[str, int | float | None]:
         """Every knob that a single picture depends on, by name: all but the number of candidates."""
@@ -156,7 +161,7 @@ class GlideSettings:
             if (given := getattr(self, name)) not in get_args(allowed):
                 raise ValueError(f"{name} is {given!r}: choose {_listed(get_args(allowed))}")
         for name in ("steps", "upsampler_steps"):
-            _whole(name, getattr(self, name), 1, MOST_STEPS)
+            checked_whole(name, getattr(self, name), 1, MOST_STEPS)
         for name in ("guidance", "clip_guidance"):
             _not_negative(name, getattr(self, name), MOST_GUIDANCE)
 
@@ -211,8 +216,8 @@ def commissions(prompts: str | Sequence[str], *, count: int, seed: int) -> tuple
         raise ValueError('prompts is empty: say what to paint, such as "a red apple"')
     for prompt in named:
         checked_prompt(prompt)
-    _whole("count", count, 1, MOST_PICTURES)
-    _seeds(seed, count)
+    checked_whole("count", count, 1, MOST_PICTURES)
+    checked_seed(seed, count)
     return tuple(Commission(prompt, seed + number) for prompt in named for number in range(count))
 
 
@@ -224,13 +229,13 @@ def candidates_for(
     None: as many as are wanted. Raises ValueError where there are fewer.
     """
     firsts = commissions(prompts, count=1, seed=seed)
-    _whole("count", count, 1, MOST_PICTURES)
+    checked_whole("count", count, 1, MOST_PICTURES)
     each = count if of is None else of
     if each < count:
         raise ValueError(
             f"candidates is {each}, fewer than the {count} pictures wanted: give at least {count}"
         )
-    _seeds(seed, each)
+    checked_seed(seed, each)
     return tuple(Commission(first.prompt, seed + number) for first in firsts for number in range(each))
 
 
@@ -254,6 +259,15 @@ def checked_prompt(prompt: object) -> None:
         )
 
 
+def checked_diff(target: str, source: str | None) -> None:
+    """Raise ValueError unless there are words for what a picture shall be, and others for what it is."""
+    checked_prompt(target)
+    if source is not None:
+        checked_prompt(source)
+        if source == target:
+            raise ValueError(f"source and target are both '{target}': say what is to change")
+
+
 def checked_keep(keep: float) -> None:
     """Raise ValueError unless `keep` is a share of a picture that leaves something on either side."""
     if not _number(keep) or not 0 < keep < 1:
@@ -264,6 +278,18 @@ def checked_strength(strength: float) -> None:
     """Raise ValueError unless `strength` is a share of the noise that leaves something to paint."""
     if not _number(strength) or not 0 < strength <= 1:
         raise ValueError(f"strength is {strength!r}: give a number above 0 and at most 1, such as {STRENGTH}")
+
+
+def checked_share(name: str, share: float) -> None:
+    """Raise ValueError unless `share` lies between 0 and 1, both of them allowed."""
+    if not _number(share) or not 0 <= share <= 1:
+        raise ValueError(f"{name} is {share!r}: give a number from 0 to 1")
+
+
+def checked_noise(noise: str) -> None:
+    """Raise ValueError unless this is a way to blend."""
+    if noise not in get_args(BlendNoise):
+        raise ValueError(f"noise is {noise!r}: choose {_listed(get_args(BlendNoise))}")
 
 
 def checked_size(size: int, sizes: Sequence[int] = SIZES) -> None:
@@ -298,9 +324,9 @@ def _not_negative(name: str, given: float, most: float | None = None) -> None:
         raise ValueError(f"{name} is {given!r}: give {allowed}")
 
 
-def _seeds(seed: int, count: int) -> None:
-    """Picture k has the seed `seed` + k, and each of them has to be one."""
-    _whole("seed", seed, 0, LARGEST_SEED)
+def checked_seed(seed: int, count: int) -> None:
+    """Raise ValueError unless picture k may have the seed `seed` + k, for each of `count`."""
+    checked_whole("seed", seed, 0, LARGEST_SEED)
     if seed + count - 1 > LARGEST_SEED:
         raise ValueError(
             f"seed is {seed}: {count} pictures would go beyond the largest, {LARGEST_SEED}; give at most "
@@ -308,7 +334,8 @@ def _seeds(seed: int, count: int) -> None:
         )
 
 
-def _whole(name: str, given: object, low: int, high: int) -> None:
+def checked_whole(name: str, given: object, low: int, high: int) -> None:
+    """Raise ValueError unless `given` is a whole number in this range."""
     if not isinstance(given, int) or isinstance(given, bool) or not low <= given <= high:
         raise ValueError(f"{name} is {given!r}: give a whole number from {low} to {high}")
 

@@ -1,0 +1,228 @@
+"""`limner vary`, `limner blend` and `limner edit`: pictures changed through DALL-E 2's latents."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from limner.cli.places import place, slug, try_writing
+from limner.cli.progress import progress
+from limner.pipelines.settings import (
+    EDIT_STRENGTH,
+    MOST_PICTURES,
+    SIZES,
+    VARY_STRENGTH,
+    BlendNoise,
+    checked_diff,
+    checked_seed,
+    checked_share,
+    checked_size,
+    checked_whole,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from limner.pipelines.dalle2 import Dalle2
+    from limner.pipelines.progress import Tick
+
+VARY_HELP = """Paint other pictures of what CLIP sees in one.
+  limner vary apple.png --count 6
+  limner vary apple.png --strength 0.5 --count 6 --sheet --out apples.png"""
+BLEND_HELP = """Lead from one picture to another, through what CLIP sees in them.
+  limner blend cat.png dog.png --steps 7 --sheet
+  limner blend cat.png dog.png --noise shared"""
+EDIT_HELP = """Change a picture with words.
+  limner edit apple.png --from "a red apple" --to "a green apple"
+  limner edit apple.png --from "a red apple" --to "a green apple" --steps 5 --sheet"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What all three take."""
+
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256)")] = None
+    """Pixels a side: 64, 256 or 1024, unless the weights are your own."""
+    out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
+    """A folder, or a .png file for a single picture."""
+    sheet: bool = False
+    """One contact sheet of all pictures instead of a file for each."""
+    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    """Weights of your own: the folder OUT/line of `limner train`."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes the fastest that is there."""
+
+    def deliver(
+        self,
+        paths: Sequence[Path],
+        work: "Callable[[Dalle2, list[Image.Image], Callable[[Tick], None]], list[Image.Image]]",
+        *,
+        titles: Sequence[str],
+        name: str,
+        told: dict[str, str],
+    ) -> None:
+        """Read the pictures, make one for each title, save them with what they were made of, print paths."""
+        if self.weights is None and self.size is not None:
+            checked_size(self.size, SIZES)
+        where = place(self.out, files=1 if self.sheet else len(titles))
+        try_writing(where.folder)
+
+        from limner import __version__
+        from limner.pipelines import load
+        from limner.pipelines.pictures import fingerprint, open_picture
+        from limner.pipelines.png import contact_sheet, encode_png
+
+        images = [open_picture(path) for path in paths]
+        with progress() as on_tick:
+            painter = load("dalle2", weights=self.weights, device=self.device)
+            made = work(painter, images, on_tick)
+        says = {"model": "dalle2", "weights": painter.digest, "limner": __version__, **told}
+        says["of"] = " ".join(fingerprint(image) for image in images)
+        if self.sheet:
+            sheet = contact_sheet(made, titles, columns=None if len(made) > 8 else len(made))
+            print(where.save(encode_png(sheet, says), f"sheet-of-{len(made)}-{name}"))
+            return
+        for number, (image, title) in enumerate(zip(made, titles, strict=True), start=1):
+            print(where.save(encode_png(image, says | {"step": title}), f"{name}-{number}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vary(Options):
+    """The options of `limner vary`."""
+
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """The picture; it is squared with margins and brought to the model's size."""
+    count: Annotated[int, arg(metavar="N")] = 1
+    """How many; the next one has the next seed."""
+    strength: Annotated[float, arg(metavar="S")] = VARY_STRENGTH
+    """How much of its noise is drawn anew: 0 gives the picture back, 1 keeps what CLIP sees alone."""
+    seed: int = 0
+    """All chance comes from it: the same seed, the same picture."""
+
+    def run(self) -> None:
+        """Refuse what cannot be done, then do it."""
+        checked_whole("count", self.count, 1, MOST_PICTURES)
+        checked_seed(self.seed, self.count)
+        checked_share("strength", self.strength)
+
+        def work(
+            painter: "Dalle2", images: "list[Image.Image]", on_tick: "Callable[[Tick], None]"
+        ) -> "list[Image.Image]":
+            from limner.pipelines.manipulations import vary
+
+            return vary(
+                painter,
+                images[0],
+                count=self.count,
+                strength=self.strength,
+                size=self.size,
+                seed=self.seed,
+                on_tick=on_tick,
+            )
+
+        self.deliver(
+            [self.image],
+            work,
+            titles=[f"seed {self.seed + number}" for number in range(self.count)],
+            name=f"{slug(self.image.stem)}-varied-seed{self.seed}",
+            told={"varies": self.image.name, "strength": str(self.strength), "seed": str(self.seed)},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend(Options):
+    """The options of `limner blend`."""
+
+    first: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """Where the way begins."""
+    last: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """Where it ends."""
+    steps: Annotated[int, arg(metavar="N")] = 7
+    """Pictures on the way, both ends included."""
+    noise: BlendNoise = "inverted"
+    """inverted: the ends are the two pictures themselves; shared: all from one noise, the seed's."""
+    seed: int = 0
+    """Of the shared noise."""
+
+    def run(self) -> None:
+        """Refuse what cannot be done, then do it."""
+        checked_whole("steps", self.steps, 2, MOST_PICTURES)
+        checked_seed(self.seed, 1)
+
+        def work(
+            painter: "Dalle2", images: "list[Image.Image]", on_tick: "Callable[[Tick], None]"
+        ) -> "list[Image.Image]":
+            from limner.pipelines.manipulations import blend
+
+            return blend(
+                painter,
+                *images,
+                steps=self.steps,
+                noise=self.noise,
+                size=self.size,
+                seed=self.seed,
+                on_tick=on_tick,
+            )
+
+        self.deliver(
+            [self.first, self.last],
+            work,
+            titles=[f"{number / (self.steps - 1):.2f}" for number in range(self.steps)],
+            name=f"{slug(self.first.stem)}-to-{slug(self.last.stem)}",
+            told={
+                "blends": f"{self.first.name} {self.last.name}",
+                "noise": self.noise,
+                "seed": str(self.seed),
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit(Options):
+    """The options of `limner edit`."""
+
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """The picture; it is squared with margins and brought to the model's size."""
+    to: Annotated[str, arg(metavar='"WORDS"')]
+    """What it shall be."""
+    source: Annotated[
+        str | None, arg(name="from", metavar='"WORDS"', help_behavior_hint="(default: none)")
+    ] = None
+    """What it is: only what differs is then changed."""
+    strength: Annotated[float, arg(metavar="S")] = EDIT_STRENGTH
+    """How far to turn: 0 gives the picture back, 1 leaves nothing but the words."""
+    steps: Annotated[int, arg(metavar="N")] = 1
+    """Pictures on the way; the last has all the strength."""
+
+    def run(self) -> None:
+        """Refuse what cannot be done, then do it."""
+        checked_diff(self.to, self.source)
+        checked_share("strength", self.strength)
+        checked_whole("steps", self.steps, 1, MOST_PICTURES)
+
+        def work(
+            painter: "Dalle2", images: "list[Image.Image]", on_tick: "Callable[[Tick], None]"
+        ) -> "list[Image.Image]":
+            from limner.pipelines.manipulations import edit
+
+            return edit(
+                painter,
+                images[0],
+                self.to,
+                source=self.source,
+                strength=self.strength,
+                steps=self.steps,
+                size=self.size,
+                on_tick=on_tick,
+            )
+
+        source = {} if self.source is None else {"from": self.source}
+        self.deliver(
+            [self.image],
+            work,
+            titles=[f"{self.strength * (number + 1) / self.steps:.2f}" for number in range(self.steps)],
+            name=f"{slug(self.image.stem)}-to-{slug(self.to)}",
+            told={"edits": self.image.name, **source, "to": self.to, "strength": str(self.strength)},
+        )

@@ -1,0 +1,410 @@
+"""Pictures changed through DALL-E 2's two latents: varied, blended, and edited with words.
+
+Ramesh et al. 2022, section 3. CLIP says what a picture is of, z_i; the noise x_T from which the decoder
+paints just that picture, found by DDIM inversion (Dhariwal & Nichol 2021, appendix F), holds all the rest.
+`invert` finds both, `render` paints from both, and what lies between is plain geometry. Any picture will do,
+whoever painted it.
+
+Two things differ from the paper. Inversion goes through the upsampler as well, so that a picture comes back
+with its details. And it begins with a little noise that is taken away again at the end, the `grain`: at the
+cleanest levels small networks are less sure than the noise there would allow for, and would turn their own
+errors into noise of no use to any other picture.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from limner.clip import unit
+from limner.dalle2.objective import clip_reader
+from limner.data.folder import upright
+from limner.diffusion.process import Denoiser, denoiser
+from limner.diffusion.samplers import ddim, ddim_invert
+from limner.diffusion.schedule import Schedule
+from limner.diffusion.spec import DiffusionSpec
+from limner.draws import Draws, mix
+from limner.pipelines.dalle2 import ENLARGED_AT_ONCE, Dalle2
+from limner.pipelines.pictures import seen
+from limner.pipelines.progress import Clock, Tick
+from limner.pipelines.sampling import within_pixels
+from limner.pipelines.settings import (
+    EDIT_STRENGTH,
+    MOST_PICTURES,
+    BlendNoise,
+    Commission,
+    PaintSettings,
+    checked_diff,
+    checked_noise,
+    checked_seed,
+    checked_share,
+    checked_size,
+    checked_whole,
+)
+from limner.pipelines.stages import Drawn, Enlarged, eight_bit, to_images
+
+OnTick: TypeAlias = Callable[[Tick], None]
+
+# Of a thousand noise levels, the one at which inversion begins.
+CLEANEST = 100
+# Steps through the decoder and the upsampler, and how often each step back is mended: see `ddim_invert`.
+STEPS = 20
+UPSAMPLER_STEPS = 6
+REFINEMENTS = 3
+# How many of these steps a picture takes on its way back. Every step lies between two levels.
+INVERTING = STEPS - 1 + UPSAMPLER_STEPS - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latent:
+    """What pictures are made of: z_i, unit vectors (B, d), and x_T, the decoder's noise (B, 3, s, s).
+
+    `detail`: the same for the upsampler, (B, 3, S, S). `grain`: the seed of the noise that was added first.
+    """
+
+    embedding: Float[Tensor, "b d"]
+    noise: Float[Tensor, "b 3 s s"]
+    detail: Float[Tensor, "b 3 l l"]
+    grain: int
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    def of(self, rows: int) -> "Latent":
+        """One picture's, for each of so many rows."""
+        return Latent(
+            embedding=repeat(self.embedding, "1 d -> n d", n=rows),
+            noise=repeat(self.noise, "1 c h w -> n c h w", n=rows),
+            detail=repeat(self.detail, "1 c h w -> n c h w", n=rows),
+            grain=self.grain,
+        )
+
+
+@torch.inference_mode()
+def embed(painter: Dalle2, images: Sequence[Image.Image]) -> Float[Tensor, "b d"]:
+    """z_i: CLIP's unit embeddings of pictures, which are squared with margins and laid on white."""
+    side = painter.clip.config.vision.resolution
+    return unit(painter.clip.encode_image(_seen(painter, images, side)).pooled)
+
+
+@torch.inference_mode()
+def invert(
+    painter: Dalle2, images: Sequence[Image.Image], *, grain: int = 0, on_tick: OnTick | None = None
+) -> Latent:
+    """(z_i, x_T) of pictures: what `render` paints them from again."""
+    return _invert(painter, images, grain, Clock(len(images) * INVERTING, on_tick))
+
+
+@torch.inference_mode()
+def render(
+    painter: Dalle2, latent: Latent, *, size: int | None = None, on_tick: OnTick | None = None
+) -> list[Image.Image]:
+    """The pictures of latents; those of `invert` give back the pictures that they were found from.
+
+    Raises ValueError for a size that the painter does not have.
+    """
+    side = _side(painter, size)
+    return _render(painter, latent, side, Clock(len(latent) * _rendering(painter, side), on_tick))
+
+
+@torch.inference_mode()
+def vary(
+    painter: Dalle2,
+    image: Image.Image,
+    *,
+    count: int = 1,
+    strength: float = 1.0,
+    size: int | None = None,
+    seed: int = 0,
+    on_tick: OnTick | None = None,
+) -> list[Image.Image]:
+    """`count` pictures of what CLIP sees in `image`; section 3.1.
+
+    `strength`: η of DDIM, how much of the noise is drawn afresh at every step: 0 gives the picture back, 1
+    keeps nothing of it but z_i. Raises ValueError for a strength outside [0, 1], and for a count or a seed
+    out of range.
+    """
+    checked_whole("count", count, 1, MOST_PICTURES)
+    checked_seed(seed, count)
+    checked_share("strength", strength)
+    side = _side(painter, size)
+    clock = Clock(INVERTING + count * _rendering(painter, side), on_tick)
+    latent = _invert(painter, [image], 0, clock).of(count)
+    if strength == 0:
+        return _render(painter, latent, side, clock)
+    seeds = [seed + number for number in range(count)]
+    draws = Draws([mix(one, "vary") for one in seeds], device=painter.device)
+    return _painted(painter, latent.embedding, latent.noise, draws, strength, seeds, side, clock)
+
+
+@torch.inference_mode()
+def blend(
+    painter: Dalle2,
+    first: Image.Image,
+    last: Image.Image,
+    *,
+    steps: int = 7,
+    noise: BlendNoise = "inverted",
+    size: int | None = None,
+    seed: int = 0,
+    on_tick: OnTick | None = None,
+) -> list[Image.Image]:
+    """`steps` pictures on the way from one to another, both ends included; section 3.2.
+
+    z_i turns from the one to the other at an even pace. With "inverted" noise x_T does as well, and the ends
+    are the two pictures; with "shared" noise all are painted from one x_T of the `seed`, so that nothing
+    changes but what CLIP sees. Raises ValueError for steps or a seed out of range and for another noise.
+    """
+    checked_whole("steps", steps, 2, MOST_PICTURES)
+    checked_seed(seed, 1)
+    checked_noise(noise)
+    side = _side(painter, size)
+    shares = torch.linspace(0, 1, steps, device=painter.device)
+    clock = Clock((2 * INVERTING if noise == "inverted" else 0) + steps * _rendering(painter, side), on_tick)
+    if noise == "shared":
+        one, other = embed(painter, [first, last]).split(1)
+        start = Draws([mix(seed, "decoder")], device=painter.device).normal(3, *2 * painter.sizes[:1])
+        x_T = repeat(start, "1 c h w -> n c h w", n=steps)
+        return _painted(painter, slerp(one, other, shares), x_T, None, 0.0, [seed] * steps, side, clock)
+    ends = _invert(painter, [first, last], 0, clock)
+    way = Latent(
+        embedding=slerp(ends.embedding[:1], ends.embedding[1:], shares),
+        noise=slerp(ends.noise[:1], ends.noise[1:], shares),
+        detail=slerp(ends.detail[:1], ends.detail[1:], shares),
+        grain=ends.grain,
+    )
+    return _render(painter, way, side, clock)
+
+
+@torch.inference_mode()
+def edit(
+    painter: Dalle2,
+    image: Image.Image,
+    target: str,
+    *,
+    source: str | None = None,
+    strength: float = EDIT_STRENGTH,
+    steps: int = 1,
+    size: int | None = None,
+    on_tick: OnTick | None = None,
+) -> list[Image.Image]:
+    """`image` on its way from what `source` says to what `target` says: a text diff, section 3.3.
+
+    z_i turns toward the direction in which CLIP's text embedding goes from the one to the other, by the share
+    `strength` (θ; the paper's lie between 0.25 and 0.5), and x_T is held. `steps` pictures evenly on the way,
+    the last of them at `strength`. Without `source`, z_i turns toward the target itself.
+    Raises ValueError for no words, the same words twice, a strength outside [0, 1], and steps out of range.
+    """
+    checked_diff(target, source)
+    checked_share("strength", strength)
+    checked_whole("steps", steps, 1, MOST_PICTURES)
+    side = _side(painter, size)
+    words = [target] if source is None else [target, source]
+    z_t = painter.understand([Commission(prompt, 0) for prompt in words]).embedding
+    direction = z_t if source is None else unit(z_t[:1] - z_t[1:])
+    shares = strength * torch.arange(1, steps + 1, device=painter.device) / steps
+    clock = Clock(INVERTING + steps * _rendering(painter, side), on_tick)
+    latent = _invert(painter, [image], 0, clock)
+    turned = slerp(latent.embedding, direction, shares)
+    return _render(painter, replace(latent.of(steps), embedding=turned), side, clock)
+
+
+def slerp(
+    first: Float[Tensor, "1 *d"], last: Float[Tensor, "1 *d"], shares: Float[Tensor, "n"]
+) -> Float[Tensor, "n *d"]:
+    """Shares of the way from one vector to another along the arc between them; Shoemake 1985.
+
+    A row's dimensions count as one vector. Lengths that differ are mixed as the directions are, and 0 and 1
+    are the ends exactly.
+    """
+    flat = [unit(end.flatten()) for end in (first, last)]
+    # Twice the arc tangent is exact for small angles too, where the arc cosine of 1 − ε is not.
+    angle = 2 * torch.atan2((flat[0] - flat[1]).norm(), (flat[0] + flat[1]).norm())
+    if angle < 1e-4:  # no arc to speak of
+        weights = 1 - shares, shares
+    else:
+        weights = (
+            torch.sin((1 - shares) * angle) / torch.sin(angle),
+            torch.sin(shares * angle) / torch.sin(angle),
+        )
+    a, b = (weight.reshape(-1, *[1] * (first.ndim - 1)) for weight in weights)
+    return a * first + b * last
+
+
+def _invert(painter: Dalle2, images: Sequence[Image.Image], grain: int, clock: Clock) -> Latent:
+    small, large = painter.sizes[:2]
+    embedding, advance = embed(painter, images), clock.during("inverting")
+    noise, detail = [], []
+    for rows in _few(len(images)):
+        low = _seen(painter, images[rows], small)
+        whole = _seen(painter, images[rows], large)
+        drawing = _drawing(painter, embedding[rows])
+        enlarging = _enlarging(painter, eight_bit(low))
+        noise.append(
+            _to_noise(drawing, low, _drawing_levels(painter), _grain(painter, grain, small), advance)
+        )
+        detail.append(
+            _to_noise(enlarging, whole, _enlarging_levels(painter), _grain(painter, grain, large), advance)
+        )
+    return Latent(embedding=embedding, noise=torch.cat(noise), detail=torch.cat(detail), grain=grain)
+
+
+def _render(painter: Dalle2, latent: Latent, side: int, clock: Clock) -> list[Image.Image]:
+    small, large = painter.sizes[:2]
+    finished = []
+    for rows in _few(len(latent)):
+        pictures = _from_noise(
+            _drawing(painter, latent.embedding[rows]),
+            latent.noise[rows],
+            _drawing_levels(painter),
+            _grain(painter, latent.grain, small),
+            clock.during("drawing"),
+        )
+        if side != small:
+            pictures = _from_noise(
+                _enlarging(painter, eight_bit(pictures)),
+                latent.detail[rows],
+                _enlarging_levels(painter),
+                _grain(painter, latent.grain, large),
+                clock.during("enlarging"),
+            )
+        finished.append(pictures)
+    return _delivered(painter, torch.cat(finished), [latent.grain] * len(latent), side, clock)
+
+
+def _painted(
+    painter: Dalle2,
+    embedding: Float[Tensor, "b d"],
+    x_T: Float[Tensor, "b 3 s s"],
+    draws: Draws | None,
+    eta: float,
+    seeds: Sequence[int],
+    side: int,
+    clock: Clock,
+) -> list[Image.Image]:
+    """Pictures of z_i from x_T by DDIM, enlarged as paintings are; nothing is given back."""
+    levels = painter.decoder.config.diffusion.levels().respace(STEPS - 1)
+    advance, x = clock.during("drawing"), x_T
+    for step in ddim(_drawing(painter, embedding), x_T, levels, draws, eta=eta):
+        x = step.x
+        advance(len(x))
+    pictures = x.clamp(-1, 1)
+    if side != painter.sizes[0]:
+        drawn = Drawn(commissions=tuple(Commission("", seed) for seed in seeds), pictures=pictures)
+        settings = PaintSettings(upsampler_steps=UPSAMPLER_STEPS - 1)
+        pictures = painter.enlarge(drawn, settings, advance=clock.during("enlarging")).pictures
+    return _delivered(painter, pictures, seeds, side, clock)
+
+
+def _delivered(
+    painter: Dalle2, pictures: Float[Tensor, "b 3 h w"], seeds: Sequence[int], side: int, clock: Clock
+) -> list[Image.Image]:
+    """As images, enlarged again where that is asked for."""
+    if side > pictures.shape[-1]:
+        enlarged = Enlarged(commissions=tuple(Commission("", seed) for seed in seeds), pictures=pictures)
+        advance = clock.during("enlarging again")
+        pictures = painter.enlarge_again(enlarged, PaintSettings(), advance=advance).pictures
+    return to_images(pictures)
+
+
+def _to_noise(
+    denoise: Denoiser,
+    pictures: Float[Tensor, "b 3 s s"],
+    levels: Schedule,
+    grain: Float[Tensor, "1 3 s s"],
+    advance: Callable[[int], None],
+) -> Float[Tensor, "b 3 s s"]:
+    """The noise at the noisiest of `levels` from which these pictures, with grain, are painted."""
+    signal = levels.alpha_bar[0].item()
+    x = math.sqrt(signal) * pictures + math.sqrt(1 - signal) * grain
+    for step in ddim_invert(denoise, x, levels, refinements=REFINEMENTS):
+        x = step.x
+        advance(len(x))
+    return x
+
+
+def _from_noise(
+    denoise: Denoiser,
+    x_T: Float[Tensor, "b 3 s s"],
+    levels: Schedule,
+    grain: Float[Tensor, "1 3 s s"],
+    advance: Callable[[int], None],
+) -> Float[Tensor, "b 3 s s"]:
+    """The same way back."""
+    x = x_T
+    for step in ddim(denoise, x_T, levels, to_clean=False):
+        x = step.x
+        advance(len(x))
+    signal = levels.alpha_bar[0].item()
+    return ((x - math.sqrt(1 - signal) * grain) / math.sqrt(signal)).clamp(-1, 1)
+
+
+def _drawing(painter: Dalle2, embeddings: Float[Tensor, "b d"]) -> Denoiser:
+    """The decoder, which is told what CLIP sees and no words."""
+    decoder, rows = painter.decoder, len(embeddings)
+    empty = clip_reader(painter.clip)(
+        painter.tokenizer([""] * rows, painter.clip.config.text.context).to(painter.device)
+    )
+    picture = embeddings * decoder.config.embedding**0.5
+    keep = torch.ones(rows, dtype=torch.bool, device=painter.device)
+    spec = decoder.config.diffusion
+    return within_pixels(
+        denoiser(
+            lambda x, t: decoder(x, t, picture=picture, keep_picture=keep, caption=empty),
+            spec.levels(),
+            spec.prediction,
+            learned_variance=spec.learned_variance,
+        )
+    )
+
+
+def _enlarging(painter: Dalle2, low: Float[Tensor, "b 3 s s"]) -> Denoiser:
+    """The upsampler of these small pictures."""
+    upsampler = painter.upsampler
+    spec = upsampler.config.diffusion
+    return within_pixels(denoiser(lambda x, t: upsampler(x, t, low=low), spec.levels(), spec.prediction))
+
+
+def _drawing_levels(painter: Dalle2) -> Schedule:
+    return _levels(painter.decoder.config.diffusion, STEPS)
+
+
+def _enlarging_levels(painter: Dalle2) -> Schedule:
+    return _levels(painter.upsampler.config.diffusion, UPSAMPLER_STEPS)
+
+
+def _levels(spec: DiffusionSpec, steps: int) -> Schedule:
+    """Those of inversion: none cleaner than `CLEANEST` of a thousand."""
+    return spec.levels().take(range(CLEANEST * spec.steps // 1000, spec.steps)).respace(steps)
+
+
+def _grain(painter: Dalle2, seed: int, side: int) -> Float[Tensor, "1 3 s s"]:
+    return Draws([mix(seed, "grain", side)], device=painter.device).normal(3, side, side)
+
+
+def _seen(painter: Dalle2, images: Sequence[Image.Image], side: int) -> Float[Tensor, "b 3 s s"]:
+    return seen([upright(image) for image in images], side).to(painter.device)
+
+
+def _side(painter: Dalle2, size: int | None) -> int:
+    side = painter.sizes[1] if size is None else size
+    checked_size(side, painter.sizes)
+    return side
+
+
+def _rendering(painter: Dalle2, side: int) -> int:
+    """How many steps a picture of this size takes on its way from noise."""
+    second = PaintSettings().upsampler_1024_steps
+    return sum((STEPS - 1, UPSAMPLER_STEPS - 1, second)[: painter.sizes.index(side) + 1])
+
+
+def _few(rows: int) -> Iterator[slice]:
+    """As many rows at once as memory holds."""
+    for start in range(0, rows, ENLARGED_AT_ONCE):
+        yield slice(start, start + ENLARGED_AT_ONCE)
