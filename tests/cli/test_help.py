@@ -20,6 +20,7 @@ OPTIONS = {
             "model",
             "out",
             "precision",
+            "prior",
             "seed",
             "sheet",
             "size",

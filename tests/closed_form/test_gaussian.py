@@ -179,6 +179,21 @@ def test_inversion_is_off_by_one_over_the_steps() -> None:
     assert [a / b for a, b in pairwise(misses)] == pytest.approx([2, 2], rel=0.1)
 
 
+def test_refined_inversion_comes_back_exactly() -> None:
+    """Each refinement brings the way back nearer, at a rate, until nothing is left of the O(1/steps)."""
+    x0 = torch.tensor([[0.9, -0.3, 0.5]], dtype=torch.float64)
+    levels, denoise = LINEAR.take(range(300, 1000)).respace(20), exact_denoiser(LINEAR.alpha_bar_at)
+
+    def miss(refinements: int) -> float:
+        noise = last(ddim_invert(denoise, x0, levels, refinements=refinements))
+        return (last(ddim(denoise, noise, levels, to_clean=False)) - x0).abs().max().item()
+
+    misses = [miss(refinements) for refinements in (0, 2, 4, 8)]
+    assert misses[0] > 1e-3
+    assert all(b < a / 3 for a, b in pairwise(misses))
+    assert miss(40) < 1e-12
+
+
 N = 10_000
 
 

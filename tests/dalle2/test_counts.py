@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from limner.dalle2 import decoder, prior_diffusion, upsampler
+from limner.dalle2 import decoder, prior_autoregressive, prior_diffusion, upsampler
 from limner.dalle2.decoder import Decoder
+from limner.dalle2.prior_autoregressive import AutoregressivePrior
 from limner.dalle2.prior_diffusion import Prior
 from limner.dalle2.upsampler import Upsampler
 from limner.layers.unet import AttentionBlock
@@ -20,6 +21,7 @@ from limner.recipes import upsampler as upsampler_recipes
         (Prior, prior_diffusion.paper(), 1_225_925_632),
         (Decoder, decoder.paper(), 3_564_910_086),
         (Decoder, decoder.karlo(), 893_318_086),
+        (AutoregressivePrior, prior_autoregressive.paper(), 807_873_024),
         (Upsampler, upsampler.paper_256(), 729_702_083),
         (Upsampler, upsampler.paper_1024(), 282_059_139),
         (Upsampler, upsampler.karlo_256(), 691_579_523),

@@ -15,6 +15,12 @@ from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Imagined, Un
 QUICK = PaintSettings(prior_steps=2, steps=2, upsampler_steps=2, upsampler_1024_steps=3)
 
 
+def nearly(ours, theirs):
+    """Equal but for the last bit of sums, which may tip a few pixels over to the next level."""
+    apart = np.abs(np.asarray(ours, int) - np.asarray(theirs, int))
+    return apart.max() <= 1 and (apart > 0).mean() < 0.01
+
+
 @pytest.fixture(scope="module")
 def folder(tiny, tmp_path_factory):
     return tiny.write_second(tiny.write(tmp_path_factory.mktemp("line")))
@@ -42,15 +48,14 @@ def test_a_painting_goes_as_far_as_is_asked(large):
         image.tobytes() for image in large.paint("a pear", count=2, size=1024, settings=QUICK)
     ]
     # Nothing before it depends on it, and by default a painting ends before it.
-    assert large.paint("a pear", settings=QUICK)[0].tobytes() == stages[3].images()[0].tobytes()
+    (shorter,) = large.paint("a pear", settings=QUICK)
+    assert nearly(shorter, stages[3].images()[0])
 
 
 def test_tiles_paint_the_same_picture(large):
     (whole,) = large.paint("a pear", size=1024, settings=QUICK)
     (tiled,) = large.paint("a pear", size=1024, settings=dataclasses.replace(QUICK, tile=320))
-    apart = np.abs(np.asarray(whole, int) - np.asarray(tiled, int))
-    assert apart.max() <= 1
-    assert (apart > 0).mean() < 0.01
+    assert nearly(whole, tiled)
     said = [
         large.metadata(Commission("a pear", 0), size=1024, settings=dataclasses.replace(QUICK, tile=tile))
         for tile in (None, 320)
@@ -61,8 +66,8 @@ def test_tiles_paint_the_same_picture(large):
 def test_its_chance_is_the_pictures_own(large):
     together = large.paint("a pear", count=2, seed=4, size=1024, settings=QUICK)
     (alone,) = large.paint("a pear", seed=5, size=1024, settings=QUICK)
-    assert np.abs(np.asarray(together[1], int) - np.asarray(alone, int)).max() <= 1
-    assert np.abs(np.asarray(together[0], int) - np.asarray(alone, int)).max() > 1
+    assert nearly(together[1], alone)
+    assert not nearly(together[0], alone)
 
 
 def test_without_one_a_painting_ends_at_256(painter, large):

@@ -17,6 +17,7 @@ from limner.pipelines.settings import (
     PaintSettings,
     TokenSettings,
     checked_model,
+    checked_noise,
     checked_size,
     commissions,
 )
@@ -112,11 +113,17 @@ def test_guidance_is_a_number_in_bounds(name, given_):
         replace(PaintSettings(), **{name: given_})
 
 
+def test_ways_to_blend_are_offered_by_name():
+    checked_noise("shared")
+    with pytest.raises(ValueError, match=r"^noise is 'other': choose inverted or shared"):
+        checked_noise("other")
+
+
 def test_sizes_and_models_are_offered_by_name():
     checked_size(64)
     checked_size(32, (32, 64))
     checked_model("dalle2")
-    with pytest.raises(ValueError, match=r"^size is 100: choose 64 or 256 \(pixels a side\)"):
+    with pytest.raises(ValueError, match=r"^size is 100: choose 64, 256 or 1024 \(pixels a side\)"):
         checked_size(100)
     with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle1, dalle2 or glide"):
         checked_model("dalle9")

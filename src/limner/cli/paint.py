@@ -16,6 +16,7 @@ from limner.pipelines.settings import (
     GLIDE_SIZES,
     GLIDE_STEPS,
     GUIDANCE,
+    PRIOR,
     SIZES,
     STEPS,
     TEMPERATURE,
@@ -25,6 +26,7 @@ from limner.pipelines.settings import (
     GuidanceKind,
     PaintSettings,
     Precision,
+    Prior,
     TokenSettings,
     candidates_for,
     checked_arithmetic,
@@ -48,6 +50,7 @@ HELP = """Paint pictures of a prompt, or of several.
 # Options that not every painter has.
 OWN = {
     "steps": ("dalle2", "glide"),
+    "prior": ("dalle2",),
     "tile": ("dalle2",),
     "guidance_kind": ("glide",),
     "clip_guidance": ("glide",),
@@ -71,6 +74,8 @@ class Paint:
     """Pictures of each prompt; the next one has the next seed, but dalle1's come best first."""
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256, dalle1 64)")] = None
     """Pixels a side: dalle2 64, 256 or 1024, glide 64 or 256, dalle1 64, unless the weights are your own."""
+    prior: Annotated[Prior | None, arg(help_behavior_hint=f"(default: {PRIOR})")] = None
+    """dalle2: what imagines a picture's embedding from the words'; with none, theirs is taken for it."""
     tile: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: none)")] = None
     """dalle2: go from 256 to 1024 in tiles of so many pixels a side: the same picture in less memory."""
     seed: int = 0
@@ -166,7 +171,7 @@ class Paint:
             checked_size(self.size, {"dalle1": TOKEN_SIZES, "glide": GLIDE_SIZES}.get(self.model, SIZES))
 
     def _paint_settings(self) -> PaintSettings:
-        return PaintSettings(**self._given("steps", "guidance", "tile"))
+        return PaintSettings(**self._given("prior", "steps", "guidance", "tile"))
 
     def _glide_settings(self) -> GlideSettings:
         return glide_settings(**self._given("steps", "guidance", "guidance_kind", "clip_guidance"))

@@ -13,6 +13,7 @@ from limner.cli.places import try_writing
 Room = Literal[
     "clip",
     "prior",
+    "prior-autoregressive",
     "decoder",
     "upsampler",
     "upsampler-1024",
@@ -37,6 +38,7 @@ Size = Literal["toy", "small", "paper"]
 TAKES: Mapping[Room, tuple[str, ...]] = {
     "clip": ("share", "init_from"),
     "prior": ("share", "init_from", "clip"),
+    "prior-autoregressive": ("share", "init_from", "clip"),
     "decoder": ("share", "init_from", "clip"),
     "upsampler": ("share", "init_from"),
     "upsampler-1024": ("init_from",),

@@ -1,15 +1,18 @@
 """The losses of DALL-E 2's three networks. Each is diffusion's one idea: noise, predict, compare."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limner.clip import Clip, trimmed, unit
 from limner.dalle2.decoder import Caption, ClipTokens, Decoder
+from limner.dalle2.prior_autoregressive import AutoregressivePrior
 from limner.dalle2.prior_diffusion import Prior
 from limner.dalle2.upsampler import Upsampler
 from limner.diffusion.objective import diffusion_loss, noised
@@ -89,6 +92,33 @@ def prior_objective(
         mean = rearrange(averaged(z.mean(dim=0)), "d -> 1 d")
         report = {"cosine": cosine, "cosine_of_mean": torch.cosine_similarity(mean, z).mean()}
         return Loss(total=loss, report=report, baseline=float(averaged((z - mean).square().mean())))
+
+    return objective
+
+
+def autoregressive_prior_objective(
+    read: Reader, *, empty: Int[Tensor, "l"], drop_caption: float
+) -> Objective[EmbeddingsAndCaptions]:
+    """Cross-entropy of an embedding's codes, in nats a code; 10 % of captions empty in the paper.
+
+    The dot product is that with the caption which is given, the empty one included. A model that knows
+    nothing takes every bucket for as likely. Reports bits a code, and those of the first eight components.
+    """
+
+    def objective(model: nn.Module, batch: EmbeddingsAndCaptions, draws: Draws) -> Loss:
+        prior = unwrapped(model, AutoregressivePrior)
+        ids = with_drops(batch.ids, empty, draws.bernoulli(drop_caption))
+        tokens, caption, mask = read(ids)
+        codes = prior.pca.encode(batch.embeddings)
+        dots = prior.dot_tokens(batch.embeddings, caption)
+        logits = model(codes, dots, tokens=tokens, caption=caption, mask=mask).float()
+        losses = F.cross_entropy(rearrange(logits, "b k v -> b v k"), codes, reduction="none")
+        report = {"bits": losses.mean() / math.log(2), "bits_first": losses[:, :8].mean() / math.log(2)}
+        return Loss(
+            total=losses.mean(),
+            report={name: value.detach() for name, value in report.items()},
+            baseline=math.log(prior.config.buckets),
+        )
 
     return objective
 

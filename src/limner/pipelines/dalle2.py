@@ -18,9 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from limner import __version__, checkpoint
+from limner.autoregression import Sampling
 from limner.clip import Clip, ClipConfig, unit
+from limner.dalle2 import prior_autoregressive
 from limner.dalle2.decoder import ClipTextConfig, ClipTokens, Decoder, DecoderConfig
 from limner.dalle2.objective import clip_reader
+from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.draws import Draws, mix
@@ -44,6 +47,7 @@ from limner.text import ClipTokenizer
 PARTS = ("clip", "prior", "decoder", "upsampler")
 # What makes more of a painter that has it.
 SECOND = "upsampler_1024"
+OTHER = "prior_autoregressive"
 # How many pictures are in work at once, so that memory stays bounded whatever is asked for. An enlarged
 # picture takes sixteen times as much as a drawn one, and one that is enlarged again goes alone.
 DRAWN_AT_ONCE = 16
@@ -58,7 +62,8 @@ def _silently(_: int) -> None:
 class Dalle2:
     """The networks, the tokenizer, the `digest` of all weights, and the arithmetic of the U-Nets.
 
-    `upsampler_1024` is None where nobody has trained one; pictures then end at the size of the first.
+    `upsampler_1024` and `prior_autoregressive` are None where nobody has trained them; pictures then end at
+    the size of the first upsampler, and the diffusion prior alone imagines.
     """
 
     clip: Clip
@@ -68,6 +73,7 @@ class Dalle2:
     tokenizer: ClipTokenizer
     digest: str
     upsampler_1024: Upsampler | None = None
+    prior_autoregressive: AutoregressivePrior | None = None
     precision: Precision = "fp32"
     compiled: bool = False
 
@@ -91,6 +97,18 @@ class Dalle2:
                     f"these parts do not belong together: the {name} is {given} where {wanted} is needed; "
                     "take all four from one training"
                 )
+        if self.prior_autoregressive is not None:
+            other = self.prior_autoregressive.config
+            for name, given, wanted in (
+                ("embedding", other.embedding, clip.embedding),
+                ("text_width", other.text_width, clip.text.width),
+                ("context", min(other.context, clip.text.context), clip.text.context),
+            ):
+                if given != wanted:
+                    raise LimnerError(
+                        f"these parts do not belong together: the autoregressive prior's {name} is {given} "
+                        f"where {wanted} is needed; take it from a training on the same CLIP"
+                    )
         second = self.upsampler_1024
         if second is not None and second.config.low != self.upsampler.config.high:
             raise LimnerError(
@@ -104,10 +122,10 @@ class Dalle2:
     ) -> "Dalle2":
         """Read `folder`/{clip, prior, decoder, upsampler}, each a checkpoint folder, as float32.
 
-        `folder`/upsampler_1024 too, if it is there. `precision` "bf16" lets the U-Nets multiply in bfloat16;
-        with `compile`, PyTorch's compiler fuses them at their first steps. Raises ValueError for a device
-        that is not there, LimnerError, naming the file, for weights that are missing, damaged or of
-        different families.
+        `folder`/upsampler_1024 and `folder`/prior_autoregressive too, if they are there. `precision` "bf16"
+        lets the U-Nets multiply in bfloat16; with `compile`, PyTorch's compiler fuses them at their first
+        steps. Raises ValueError for a device that is not there, LimnerError, naming the file, for weights
+        that are missing, damaged or of different families.
         """
         place = device_named(device)
         if not folder.is_dir():
@@ -118,6 +136,9 @@ class Dalle2:
         second = None
         if (folder / SECOND).is_dir():
             second = loaded(folder / SECOND, UpsamplerConfig, Upsampler, place)
+        other = None
+        if (folder / OTHER).is_dir():
+            other = loaded(folder / OTHER, AutoregressivePriorConfig, AutoregressivePrior, place)
         if compile:
             decoder.unet.compile()
             upsampler.unet.compile()
@@ -129,6 +150,7 @@ class Dalle2:
             decoder=decoder,
             upsampler=upsampler,
             upsampler_1024=second,
+            prior_autoregressive=other,
             tokenizer=ClipTokenizer(clip.config.text.vocabulary),
             digest=digest(folder),
             precision=precision,
@@ -197,6 +219,8 @@ class Dalle2:
         wanted = commissions(prompts, count=count, seed=seed)
         checked_words(prompts)
         self._check_steps(chosen)
+        if chosen.prior == "autoregressive":
+            self._checked_other()
         passed = self._stages(wanted, side, chosen, on_tick)
         if stages:
             return passed
@@ -240,7 +264,27 @@ class Dalle2:
         *,
         advance: Callable[[int], None] = _silently,
     ) -> Imagined:
-        """Prior: words → candidates for z_i, of which the one nearest to z_t is kept; section 2.2."""
+        """Prior: words → candidates for z_i, of which the one nearest to z_t is kept; section 2.2.
+
+        Without a prior, z_t itself, the paper's ablation. Raises ValueError for one that is not there.
+        """
+        wanted = understood.commissions
+        if settings.prior == "none":
+            candidates = rearrange(understood.embedding, "b d -> b 1 d")
+            advance(len(wanted))
+        else:
+            by = self._by_diffusion if settings.prior == "diffusion" else self._by_codes
+            each = settings.prior_candidates
+            candidates = rearrange(by(understood, settings, advance), "(b c) d -> b c d", c=each)
+        scores = (candidates * rearrange(understood.embedding, "b d -> b 1 d")).sum(dim=-1)
+        best = scores.argmax(dim=1)
+        kept = candidates[torch.arange(len(wanted), device=self.device), best]
+        return Imagined(commissions=wanted, embeddings=kept, candidates=candidates, scores=scores)
+
+    def _by_diffusion(
+        self, understood: Understood, settings: PaintSettings, advance: Callable[[int], None]
+    ) -> Float[Tensor, "b d"]:
+        """Every commission's candidates, one after the other, unit."""
         prior, wanted, each = self.prior, understood.commissions, settings.prior_candidates
         draws = Draws([mix(c.seed, "prior", i) for c in wanted for i in range(each)], device=self.device)
         rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
@@ -257,11 +301,40 @@ class Dalle2:
             advance=lambda: advance(len(wanted)),
         )
         # The prior speaks of z_i times its scale; only the direction counts.
-        candidates = rearrange(unit(z), "(b c) d -> b c d", c=each)
-        scores = (candidates * rearrange(understood.embedding, "b d -> b 1 d")).sum(dim=-1)
-        best = scores.argmax(dim=1)
-        kept = candidates[torch.arange(len(wanted), device=self.device), best]
-        return Imagined(commissions=wanted, embeddings=kept, candidates=candidates, scores=scores)
+        return unit(z)
+
+    def _by_codes(
+        self, understood: Understood, settings: PaintSettings, advance: Callable[[int], None]
+    ) -> Float[Tensor, "b d"]:
+        """The same by the autoregressive prior."""
+        wanted, each = understood.commissions, settings.prior_candidates
+        draws = Draws([mix(c.seed, OTHER, i) for c in wanted for i in range(each)], device=self.device)
+        rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
+        return prior_autoregressive.sample(
+            self._checked_other(),
+            _read(understood, rows, settings.prior_guidance),
+            draws,
+            guidance=settings.prior_guidance,
+            sampling=Sampling(),
+            on_code=lambda: advance(len(wanted)),
+        )
+
+    def _checked_other(self) -> AutoregressivePrior:
+        if self.prior_autoregressive is None:
+            raise ValueError(
+                "prior is 'autoregressive': these weights have none, so choose diffusion or none"
+            )
+        return self.prior_autoregressive
+
+    def _imagining(self, settings: PaintSettings) -> int:
+        """How many steps the prior takes."""
+        if settings.prior == "none":
+            return 1
+        return (
+            self._checked_other().config.components
+            if settings.prior == "autoregressive"
+            else settings.prior_steps
+        )
 
     @torch.inference_mode()
     def draw(
@@ -383,7 +456,7 @@ class Dalle2:
         """Every stage of the first few pictures, then of the next few."""
         times = self.sizes.index(size)
         enlarging = (settings.upsampler_steps, settings.upsampler_1024_steps)[:times]
-        each = settings.prior_steps + settings.steps + sum(enlarging)
+        each = self._imagining(settings) + settings.steps + sum(enlarging)
         clock = Clock(len(wanted) * each, on_tick)
         for start in range(0, len(wanted), DRAWN_AT_ONCE):
             understood = self.understand(wanted[start : start + DRAWN_AT_ONCE])
@@ -415,8 +488,8 @@ class Dalle2:
 
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits for the weights of all parts together."""
-    second = (SECOND,) if (folder / SECOND).is_dir() else ()
-    return digest_of([checkpoint.digest(folder / part) for part in (*PARTS, *second)])
+    more = [part for part in (SECOND, OTHER) if (folder / part).is_dir()]
+    return digest_of([checkpoint.digest(folder / part) for part in (*PARTS, *more)])
 
 
 def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:

@@ -8,10 +8,12 @@ from typing import Literal, TypeAlias, get_args
 
 Sampler: TypeAlias = Literal["dpm++", "ddim", "heun", "ancestral"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
+Prior: TypeAlias = Literal["diffusion", "autoregressive", "none"]
 BlendNoise: TypeAlias = Literal["inverted", "shared"]
 GuidanceKind: TypeAlias = Literal["classifier-free", "clip", "both"]
 
 # What is painted with unless somebody says otherwise. Tuned on the weights that ship.
+PRIOR: Prior = "diffusion"
 PRIOR_SAMPLER: Sampler = "ddim"
 PRIOR_STEPS = 25
 PRIOR_GUIDANCE = 2.0
@@ -21,6 +23,7 @@ STEPS = 25
 GUIDANCE = 1.5
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
+UPSAMPLER_1024_SAMPLER: Sampler = UPSAMPLER_SAMPLER
 UPSAMPLER_1024_STEPS = 4
 
 # The same for DALL-E 1, which writes tokens. Guided, two of three hundred names are recognised at once and
@@ -62,12 +65,14 @@ LARGEST_SEED = 2**63 - 1
 class PaintSettings:
     """The knobs of a painting; the defaults are the constants of this module.
 
-    The prior imagines `prior_candidates` embeddings for each picture and keeps the one nearest to the words
-    (2 in the paper). `steps` and `guidance` are the decoder's; a guidance of 1 follows the words as trained,
-    0 ignores them. The upsamplers are unguided. `tile`: the second one enlarges in tiles of so many pixels a
-    side, for less memory and with the same result; None for the whole picture at once.
+    The `prior` imagines `prior_candidates` embeddings for each picture and keeps the one nearest to the words
+    (2 in the paper); sampler and steps are the diffusion prior's. With none, the decoder gets the words'
+    embedding in its place. `steps` and `guidance` are the decoder's; a guidance of 1 follows the words as
+    trained, 0 ignores them. The upsamplers are unguided. `tile`: the second one enlarges in tiles of so many
+    pixels a side, for less memory and with the same result; None for the whole picture at once.
     """
 
+    prior: Prior = PRIOR
     prior_sampler: Sampler = PRIOR_SAMPLER
     prior_steps: int = PRIOR_STEPS
     prior_guidance: float = PRIOR_GUIDANCE
@@ -77,12 +82,14 @@ class PaintSettings:
     guidance: float = GUIDANCE
     upsampler_sampler: Sampler = UPSAMPLER_SAMPLER
     upsampler_steps: int = UPSAMPLER_STEPS
-    upsampler_1024_sampler: Sampler = UPSAMPLER_SAMPLER
+    upsampler_1024_sampler: Sampler = UPSAMPLER_1024_SAMPLER
     upsampler_1024_steps: int = UPSAMPLER_1024_STEPS
     tile: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no sampler could do."""
+        if self.prior not in get_args(Prior):
+            raise ValueError(f"prior is {self.prior!r}: choose {_listed(get_args(Prior))}")
         for name in ("prior_sampler", "sampler", "upsampler_sampler", "upsampler_1024_sampler"):
             if (given := getattr(self, name)) not in get_args(Sampler):
                 raise ValueError(f"{name} is {given!r}: choose {_listed(get_args(Sampler))}")
