@@ -31,6 +31,7 @@ from limner.recipes import upsampler as upsampler_recipes
         "prior",
         "decoder",
         "Karlo decoder",
+        "autoregressive prior",
         "upsampler",
         "second upsampler",
         "Karlo upsampler",

@@ -15,10 +15,10 @@ from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Imagined, Un
 QUICK = PaintSettings(prior_steps=2, steps=2, upsampler_steps=2, upsampler_1024_steps=3)
 
 
-def nearly(ours, theirs):
+def nearly(ours, theirs, *, share=0.01):
     """Equal but for the last bit of sums, which may tip a few pixels over to the next level."""
     apart = np.abs(np.asarray(ours, int) - np.asarray(theirs, int))
-    return apart.max() <= 1 and (apart > 0).mean() < 0.01
+    return apart.max() <= 1 and (apart > 0).mean() < share
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,9 @@ def test_tiles_paint_the_same_picture(large):
 def test_its_chance_is_the_pictures_own(large):
     together = large.paint("a pear", count=2, seed=4, size=1024, settings=QUICK)
     (alone,) = large.paint("a pear", seed=5, size=1024, settings=QUICK)
-    assert nearly(together[1], alone)
-    assert not nearly(together[0], alone)
+    # A pixel at 256 that tips over to the next level takes sixteen with it.
+    assert nearly(together[1], alone, share=0.1)
+    assert not nearly(together[0], alone, share=0.1)
 
 
 def test_without_one_a_painting_ends_at_256(painter, large):

@@ -10,6 +10,7 @@ from limner import checkpoint
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.dalle1 import Dalle1, Dalle1Config
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
+from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.diffusion.spec import DiffusionSpec
@@ -104,6 +105,23 @@ def save(folder: Path, parts: dict[str, tuple[type[nn.Module], object]], *, seed
                 # Or every token would be as likely as any other, whatever the words.
                 module.head.weight.data *= 20
             checkpoint.save(folder / part, module.state_dict(), config, dtype=torch.bfloat16)
+
+
+def write_other(folder: Path, *, seed: int = 2) -> Path:
+    """An autoregressive prior beside them."""
+    config = AutoregressivePriorConfig(
+        embedding=EMBEDDING,
+        text_width=WIDTH,
+        context=CONTEXT,
+        components=6,
+        buckets=8,
+        dots=4,
+        width=WIDTH,
+        layers=1,
+        heads=2,
+    )
+    save(folder, {"prior_autoregressive": (AutoregressivePrior, config)}, seed=seed)
+    return folder
 
 
 def write_dalle1(folder: Path, *, seed: int = 0) -> Path:

@@ -166,7 +166,7 @@ def sample(
 
 
 def paper() -> AutoregressivePriorConfig:
-    """The paper's table 3: 319 components in 1024 buckets, 24 layers of width 1664: 807,873,024 parameters."""
+    """The paper's table 3 (319 components, 1024 buckets, 24 layers of 1664): 807,873,024 parameters."""
     return AutoregressivePriorConfig(
         embedding=1024,
         text_width=1024,
