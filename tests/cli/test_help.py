@@ -47,6 +47,7 @@ OPTIONS = {
     "vary": ["count", "device", "out", "seed", "sheet", "size", "strength", "weights"],
     "blend": ["device", "noise", "out", "seed", "sheet", "size", "steps", "weights"],
     "edit": ["device", "from", "out", "sheet", "size", "steps", "strength", "to", "weights"],
+    "probe": ["device", "dims", "out", "seed", "size", "weights"],
     "rank": ["device", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
     "interpolate": ["device", "out", "steps", "weights"],

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import limner
 from limner.errors import LimnerError
 from limner.pipelines import PaintSettings
+from limner.pipelines.manipulations import blend, probe, probed
 from limner.pipelines.settings import Commission
 
 QUICK = PaintSettings(prior="autoregressive", prior_steps=3, steps=2, upsampler_steps=2)
@@ -69,3 +71,29 @@ def test_refusals(painter, both):
     config = dataclasses.replace(both.prior_autoregressive.config, embedding=20, components=6)
     with pytest.raises(LimnerError, match="the autoregressive prior's embedding is 20 where 16 is needed"):
         dataclasses.replace(both, prior_autoregressive=type(both.prior_autoregressive)(config))
+
+
+def test_a_probe_paints_from_ever_more_components(both, painter):
+    image = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 64, 3)))
+    pca = both.prior_autoregressive.pca
+    pca.fit(torch.nn.functional.normalize(torch.randn(100, 16, generator=torch.Generator().manual_seed(0))))
+    dims, pictures = probe(both, image, dimensions=[1, 4, 16], size=64)
+    assert dims == [1, 4, 16]
+    # All of them from the same noise, and all components are the picture's own embedding.
+    (whole,) = vary_without_noise(both, image)
+    apart = [np.abs(np.asarray(picture, int) - np.asarray(whole, int)).mean() for picture in pictures]
+    assert apart[2] < 0.1 < min(apart[:2])
+    assert probed(16) == [16]
+    assert probed(256) == [20, 30, 40, 80, 120, 160, 200, 256]
+    assert probe(both, image, size=64)[0] == [16]
+    with pytest.raises(ValueError, match=r"^dimensions is 17: give a whole number from 1 to 16"):
+        probe(both, image, dimensions=[1, 17])
+    with pytest.raises(ValueError, match=r"^dimensions is 0: give a whole number from 1 to 64"):
+        probe(both, image, dimensions=[])
+    with pytest.raises(ValueError, match="these weights have none"):
+        probe(painter, image)
+
+
+def vary_without_noise(painter, image):
+    """From the noise of seed 0, as `blend` with shared noise paints its ends."""
+    return blend(painter, image, image, steps=2, noise="shared", size=64)[:1]

@@ -41,6 +41,7 @@ Command = (
     | Annotated[manipulate.Vary, subcommand("vary", description=manipulate.VARY_HELP)]
     | Annotated[manipulate.Blend, subcommand("blend", description=manipulate.BLEND_HELP)]
     | Annotated[manipulate.Edit, subcommand("edit", description=manipulate.EDIT_HELP)]
+    | Annotated[manipulate.Probe, subcommand("probe", description=manipulate.PROBE_HELP)]
     | Annotated[rank.Rank, subcommand("rank", description=rank.HELP)]
     | Annotated[reconstruct.Reconstruct, subcommand("reconstruct", description=reconstruct.HELP)]
     | Annotated[latents.Interpolate, subcommand("interpolate", description=latents.INTERPOLATE_HELP)]

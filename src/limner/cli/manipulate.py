@@ -37,6 +37,9 @@ BLEND_HELP = """Lead from one picture to another, through what CLIP sees in them
 EDIT_HELP = """Change a picture with words.
   limner edit apple.png --from "a red apple" --to "a green apple"
   limner edit apple.png --from "a red apple" --to "a green apple" --steps 5 --sheet"""
+PROBE_HELP = """Show what CLIP knows of a picture first and what last: painted from ever more of its numbers.
+  limner probe apple.png
+  limner probe apple.png --dims 5 10 20 40 --out apple-by-parts.png"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,3 +229,50 @@ class Edit(Options):
             name=f"{slug(self.image.stem)}-to-{slug(self.to)}",
             told={"edits": self.image.name, **source, "to": self.to, "strength": str(self.strength)},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The options of `limner probe`."""
+
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """The picture; it is squared with margins and brought to the model's size."""
+    dims: Annotated[
+        tuple[int, ...] | None, arg(metavar="N [N ...]", help_behavior_hint="(default: 20 … all)")
+    ] = None
+    """From how many principal components of its embedding to paint it, one picture for each."""
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256)")] = None
+    """Pixels a side of each: 64, 256 or 1024, unless the weights are your own."""
+    seed: int = 0
+    """Of the noise that all are painted from."""
+    out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
+    """A folder, or a .png file, for the one sheet of all pictures."""
+    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    """Weights of your own: the folder OUT/line of `limner train`, with a prior_autoregressive."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes the fastest that is there."""
+
+    def run(self) -> None:
+        """Refuse what cannot be done, then do it."""
+        checked_seed(self.seed, 1)
+        if self.weights is None and self.size is not None:
+            checked_size(self.size, SIZES)
+        where = place(self.out, files=1)
+        try_writing(where.folder)
+
+        from limner import __version__
+        from limner.pipelines import load
+        from limner.pipelines.manipulations import probe
+        from limner.pipelines.pictures import fingerprint, open_picture
+        from limner.pipelines.png import contact_sheet, encode_png
+
+        image = open_picture(self.image)
+        with progress() as on_tick:
+            painter = load("dalle2", weights=self.weights, device=self.device)
+            dims, made = probe(
+                painter, image, dimensions=self.dims, size=self.size, seed=self.seed, on_tick=on_tick
+            )
+        says = {"model": "dalle2", "weights": painter.digest, "limner": __version__, "of": fingerprint(image)}
+        says |= {"probes": self.image.name, "dims": " ".join(map(str, dims)), "seed": str(self.seed)}
+        sheet = contact_sheet(made, [f"{number} components" for number in dims], columns=min(len(made), 9))
+        print(where.save(encode_png(sheet, says), f"{slug(self.image.stem)}-probed"))

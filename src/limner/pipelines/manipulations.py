@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -57,6 +57,8 @@ CLEANEST = 100
 STEPS = 20
 UPSAMPLER_STEPS = 6
 REFINEMENTS = 3
+# Numbers of principal components that the paper paints from, besides all.
+PROBED = (20, 30, 40, 80, 120, 160, 200, 320)
 # How many of these steps a picture takes on its way back. Every step lies between two levels.
 INVERTING = STEPS - 1 + UPSAMPLER_STEPS - 1
 
@@ -213,6 +215,49 @@ def edit(
     latent = _invert(painter, [image], 0, clock)
     turned = slerp(latent.embedding, direction, shares)
     return _render(painter, replace(latent.of(steps), embedding=turned), side, clock)
+
+
+@torch.inference_mode()
+def probe(
+    painter: Dalle2,
+    image: Image.Image,
+    *,
+    dimensions: Sequence[int] | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    on_tick: OnTick | None = None,
+) -> tuple[list[int], list[Image.Image]]:
+    """What CLIP knows first and what last: `image` painted from its z_i on ever more principal components.
+
+    Figure 7 of the paper. Returns how many components each picture was painted from, those of `probed` by
+    default, and the pictures, all from the same noise of the `seed`. Raises ValueError for numbers that there
+    are no components for, and where the weights hold none: they come with the autoregressive prior.
+    """
+    if painter.prior_autoregressive is None:
+        raise ValueError(
+            "prior_autoregressive is None: the components belong to it, and these weights have none"
+        )
+    checked_seed(seed, 1)
+    side, most = _side(painter, size), painter.clip.config.embedding
+    asked = probed(most) if dimensions is None else list(dimensions)
+    checked_whole("dimensions", len(asked), 1, MOST_PICTURES)
+    for number in asked:
+        checked_whole("dimensions", number, 1, most)
+    clock = Clock(len(asked) * _rendering(painter, side), on_tick)
+    z = painter.prior_autoregressive.pca.reduced(
+        embed(painter, [image]), torch.tensor(asked, device=painter.device)
+    )
+    start = Draws([mix(seed, "decoder")], device=painter.device).normal(3, *2 * painter.sizes[:1])
+    x_T = repeat(start, "1 c h w -> n c h w", n=len(asked))
+    pictures = _painted(
+        painter, rearrange(z, "n 1 d -> n d"), x_T, None, 0.0, [seed] * len(asked), side, clock
+    )
+    return asked, pictures
+
+
+def probed(most: int) -> list[int]:
+    """The paper's numbers of components, and all that there are."""
+    return [number for number in PROBED if number < most] + [most]
 
 
 def slerp(
