@@ -57,7 +57,7 @@ def weights_table(model: str, folder: Path) -> "Table":
         case "dalle1":
             whole, parts = dalle1.digest(folder), dalle1.parts_of(folder)
         case "dalle2":
-            whole, parts = dalle2.digest(folder), {part: folder / part for part in dalle2.PARTS}
+            whole, parts = dalle2.digest(folder), dalle2.parts_of(folder)
         case "glide":
             whole, parts = glide.digest(folder), {part: folder / part for part in glide.PARTS}
         case _:

@@ -486,10 +486,15 @@ class Dalle2:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
+def parts_of(folder: Path) -> dict[str, Path]:
+    """The folders of the four parts, and of those that a line may have besides."""
+    more = [part for part in (OTHER, SECOND) if (folder / part).is_dir()]
+    return {part: folder / part for part in (*PARTS, *more)}
+
+
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits for the weights of all parts together."""
-    more = [part for part in (SECOND, OTHER) if (folder / part).is_dir()]
-    return digest_of([checkpoint.digest(folder / part) for part in (*PARTS, *more)])
+    return digest_of([checkpoint.digest(part) for part in parts_of(folder).values()])
 
 
 def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:
