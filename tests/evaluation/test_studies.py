@@ -1,18 +1,22 @@
 """GLIDE's studies: the measures by their definitions, and each study by its command, on a tiny line."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from limner import checkpoint
 from limner.cli import main
+from limner.dalle2.upsampler import UpsamplerConfig
 from limner.data.sample import sample_dir
 from limner.draws import Draws
 from limner.errors import LimnerError
-from limner.evaluation import guidance, inpainting, likelihood_table, solvers
+from limner.evaluation import enlarging, guidance, inpainting, likelihood_table, solvers
 from limner.evaluation.coverage import covered, spread
 from limner.glow import Glow, GlowConfig
 from limner.glow.objective import Pictures as GlowPictures
@@ -177,9 +181,56 @@ def test_likelihood(glide_line, tmp_path, monkeypatch):
         likelihood_table.run([other], painter, sample_dir(), tmp_path)
 
 
+def test_enlarging(untrained, blind, tmp_path, monkeypatch):
+    """A second upsampler that has learned nothing paints grey: everybody else is better, and that is said."""
+    monkeypatch.setattr(enlarging, "CROP", 32)
+    line = Path(shutil.copytree(untrained, tmp_path / "line"))
+    spec, first = checkpoint.load(line / "upsampler", UpsamplerConfig)
+    second = dataclasses.replace(spec, low=64, high=256)
+    checkpoint.save(line / "upsampler_1024", first, second)
+    drawings = tmp_path / "drawings"
+    drawings.mkdir()
+    rows = []
+    for number, split in enumerate(("concept", "concept", "train")):
+        picture = Image.new("RGB", (256, 256), "white")
+        ImageDraw.Draw(picture).ellipse((40, 30 + 40 * number, 200, 150 + 40 * number), fill="red")
+        picture.save(drawings / f"{number}.png")
+        facts = {"name": f"thing {number}", "hexcode": f"1F3{number}", "split": split, "skin_tone": None}
+        rows.append({"file": f"{number}.png", "caption": f"a thing {number}", **facts})
+    (drawings / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("evaluate", "--study", "enlarging", "--data", drawings, "--judge", blind, "--out", tmp_path)
+    assert main([str(one) for one in (*arguments, "--weights", line, "--device", "cpu")]) == 0
+    found = json.loads((tmp_path / "enlarging.json").read_text())
+    assert found["drawings"] == 2
+    by = {(one["start"], one["way"]): one for one in found["grown"]}
+    assert len(by) == 6
+    for start in ("clean", "degraded"):
+        assert by[start, "bicubic"]["psnr"]["value"] > by[start, "the upsampler"]["psnr"]["value"] + 3
+        assert by[start, "bicubic"]["frechet"] < by[start, "the upsampler"]["frechet"]
+    assert by["clean", "Lanczos"]["psnr"]["value"] > 25
+    assert 0.2 < by["clean", "bicubic"]["sharpness"]["value"] < 1
+    assert width(tmp_path / "enlarging_sheet.png") > 7 * 32
+    with pytest.raises(LimnerError, match="no second upsampler"):
+        enlarging.run(load("dalle2", weights=untrained), drawings, blind, tmp_path)
+    with pytest.raises(LimnerError, match="holds out no drawing of 256 pixels"):
+        enlarging.run(load("dalle2", weights=line), sample_dir(), blind, tmp_path)
+
+
+def test_steepness_is_of_edges_alone():
+    plain, edge = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
+    edge[..., 4:] = 1
+    assert enlarging.steepness(plain) == 0
+    # One of seven differences across is 1, all down are 0.
+    assert enlarging.steepness(edge) == pytest.approx((1 / 7) ** 0.5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            ("--study", "enlarging", "--model", "glide"),
+            "study is 'enlarging', of what dalle2 paints: add --model dalle2",
+        ),
         (("--study", "solvers"), "study is 'solvers', of what glide paints: add --model glide"),
         (("--study", "solvers", "--model", "glide"), "study is 'solvers': give --data, --judge and --out"),
         (("--study", "likelihood", "--model", "glide"), "likelihood needs --data and --out: give both"),

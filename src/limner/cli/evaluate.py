@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from limner.pipelines import Glide
     from limner.pipelines.progress import Tick
 
-Study = Literal["solvers", "guidance", "inpainting", "likelihood"]
+Study = Literal["solvers", "guidance", "inpainting", "likelihood", "enlarging"]
+# Whose pictures a study is of.
+OF: dict[Study, Literal["dalle2", "glide"]] = {
+    "solvers": "glide",
+    "guidance": "glide",
+    "inpainting": "glide",
+    "likelihood": "glide",
+    "enlarging": "dalle2",
+}
 
 HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --data emoji --judge runs/judge --out report
@@ -27,6 +35,7 @@ HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --reconstructions --data emoji --judge runs/judge --out report
   limner evaluate --study solvers --model glide --names 100 --data emoji --judge runs/judge --out report
   limner evaluate --study likelihood --model glide --data emoji --out report
+  limner evaluate --study enlarging --names 100 --data vector --judge runs/judge --out report
   limner evaluate --sheet sheet.png"""
 
 
@@ -50,7 +59,8 @@ class Evaluate:
     """dalle1, instead: how often the best of 1, 4, 16 and 64 candidates is recognised, as a plot."""
     study: Annotated[Study | None, arg(help_behavior_hint="")] = None
     """glide, instead: samplers by their evaluations; both guidances by their scale; inpainting; and
-    likelihood, which compares it with the VAE and Glow and needs no --judge."""
+    likelihood, which compares it with the VAE and Glow and needs no --judge. dalle2: enlarging, the second
+    upsampler beside bicubic and Lanczos on drawings of 1024 pixels."""
     names: Annotated[int, arg(metavar="N")] = 300
     """How many names to ask for."""
     count: Annotated[int, arg(metavar="N")] = 1
@@ -102,8 +112,8 @@ class Evaluate:
                 f"precision is '{self.precision}', which only glide is measured in: leave it out"
             )
         if self.study is not None:
-            if self.model != "glide":
-                raise ValueError(f"study is '{self.study}', of what glide paints: add --model glide")
+            if self.model != (whose := OF[self.study]):
+                raise ValueError(f"study is '{self.study}', of what {whose} paints: add --model {whose}")
             if self.sheet is not None or self.count != 1:
                 raise ValueError("a study paints no --sheet and sets --count itself: leave them out")
             if self.reconstructions or self.reranking:
@@ -198,8 +208,8 @@ class Evaluate:
         )
 
     def _study(self, study: Study) -> Path:
-        from limner.evaluation import guidance, inpainting, likelihood_table, solvers
-        from limner.pipelines import load_generator
+        from limner.evaluation import enlarging, guidance, inpainting, likelihood_table, solvers
+        from limner.pipelines import load, load_generator
 
         if study == "likelihood":
             if self.judge is not None:
@@ -214,6 +224,9 @@ class Evaluate:
             return likelihood_table.run(generators, glide, self.data, self.out, seed=self.seed)
         if (places := self._places()) is None:
             raise ValueError(f"study is '{study}': give --data, --judge and --out")
+        if study == "enlarging":
+            painter = load("dalle2", weights=self.weights, device=self._device())
+            return enlarging.run(painter, *places, names=self.names, seed=self.seed)
         run = {"solvers": solvers.run, "guidance": guidance.run, "inpainting": inpainting.run}[study]
         return run(self._glide(), *places, names=self.names, seed=self.seed)
 
