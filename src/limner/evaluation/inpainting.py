@@ -1,7 +1,8 @@
 """Is what is known kept, and what is painted into the hole what the caption says? On pictures held out.
 
 Each picture loses the boxes that training would erase, is mended by its own caption, and is shown to the
-judge whole, with the hole, and mended. Nichol et al. 2021, section 2.4 and figure 2.
+judge whole, with the hole, and mended. A seam is a step between neighbours on either side of a hole's rim
+that the whole picture has not. Nichol et al. 2021, section 2.4 and figure 2.
 """
 
 import dataclasses
@@ -48,12 +49,17 @@ HEADER = ("picture", "recognised, top-1", "top-5", "top-5, points above the hole
 
 @dataclass(frozen=True, kw_only=True)
 class Mended:
-    """What came of it: the judge's answers, and the largest change of a known 8-bit value."""
+    """What came of it: the judge's answers, the largest change of a known 8-bit value, and steps at rims.
+
+    `step_whole`, `step_mended`: the mean difference of neighbours across a hole's rim, in 8-bit levels.
+    """
 
     weights: str
     pictures: int
     erased: float
     changed: int
+    step_whole: Estimate
+    step_mended: Estimate
     whole: Recognised
     holed: Recognised
     mended: Recognised
@@ -70,7 +76,7 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
     chosen = held_out(data, set(referee.names[:names]), seed=seed)
     side = painter.sizes[1]
     whole, holed, mended = [], [], []
-    changed, share = 0, []
+    changed, share, steps = 0, [], []
     for number, record in enumerate(watched(chosen, "mending")):
         (flat,) = opened([record], None)
         (image,) = to_images(seen([flat], side))
@@ -80,6 +86,7 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
         apart = np.abs(np.asarray(filled, np.int16) - np.asarray(image, np.int16))
         changed = max(changed, int(apart[known].max(initial=0)))
         share.append(1 - known.mean())
+        steps.append((step_at(mask, image), step_at(mask, filled)))
         whole.append(image)
         holed.append(Image.composite(Image.new("RGB", image.size, HOLE), image, mask))
         mended.append(filled)
@@ -94,6 +101,8 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
         pictures=len(chosen),
         erased=float(np.mean(share)),
         changed=changed,
+        step_whole=bootstrap([one for one, _ in steps], labels, seed=seed),
+        step_mended=bootstrap([one for _, one in steps], labels, seed=seed),
         whole=referee.of(features["whole"], labels, seed=seed),
         holed=referee.of(features["holed"], labels, seed=seed),
         mended=referee.of(features["mended"], labels, seed=seed),
@@ -134,7 +143,22 @@ def hole(seed: int, number: int, side: int) -> Image.Image:
         mask = erased(Draws([mix("hole", seed, number, attempt)]), side)[0, 0]
         if mask.any():
             return Image.fromarray(np.where(mask.numpy() > 0, 0, 255).astype(np.uint8))
-    raise AssertionError("everything is erased once in seven times")
+    raise AssertionError("everything is erased once in four times")
+
+
+def step_at(mask: Image.Image, picture: Image.Image) -> float:
+    """The mean difference between neighbours of which one is in the hole and one is not, in 8-bit levels."""
+    levels, inside = np.asarray(picture.convert("RGB"), np.float64), np.asarray(mask) > 0
+    found = [
+        np.abs(np.diff(levels, axis=axis)).mean(axis=-1)[np.diff(inside.astype(int), axis=axis) != 0]
+        for axis in (0, 1)
+    ]
+    return float(np.concatenate(found).mean())
+
+
+def levels(step: Estimate) -> str:
+    """With one decimal."""
+    return f"{step.value:.1f} ({step.low:.1f} to {step.high:.1f})"
 
 
 def text(found: Mended, *, seed: int) -> str:
@@ -158,5 +182,6 @@ def text(found: Mended, *, seed: int) -> str:
         f"{table(HEADER, rows)}\n\nGLIDE, weights {found.weights}; {found.pictures} drawings that training "
         f"has not seen, {100 * found.erased:.0f} % of each erased on average, mended by their captions at "
         f"guidance {GlideSettings().guidance:g}, from the seeds {seed} on. Known pixels are changed by at "
-        f"most {found.changed} of 255. In brackets: 95 % intervals.\n"
+        f"most {found.changed} of 255. Across the rim neighbours differ by {levels(found.step_mended)} "
+        f"levels and in the whole pictures by {levels(found.step_whole)}. In brackets: 95 % intervals.\n"
     )

@@ -21,6 +21,7 @@ from limner.clip import Clip, ClipConfig
 from limner.data.folder import upright
 from limner.diffusion.guidance import held
 from limner.diffusion.process import Denoiser, Steer
+from limner.diffusion.seamless import seamless
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
 from limner.glide import Caption, GlideConfig, read_ids, toward_caption
@@ -478,10 +479,15 @@ def digest(folder: Path) -> str:
 
 
 def _bounds(around: Kept | None) -> Callable[[Denoiser], Denoiser]:
-    """x̂_0 within the range of pixels, and what is known in its place."""
+    """x̂_0 within the range of pixels, what is known in its place, and what is not joined to it."""
     if around is None:
         return within_pixels
-    return lambda denoise: held(within_pixels(denoise), around.pictures, around.mask)
+
+    def bounded(denoise: Denoiser) -> Denoiser:
+        joined = seamless(denoise, around.pictures, around.mask)
+        return held(within_pixels(joined), around.pictures, around.mask)
+
+    return bounded
 
 
 def _finished(stages: Iterator[GlideStage], side: int) -> list[Image.Image]:

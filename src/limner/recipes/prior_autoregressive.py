@@ -155,7 +155,8 @@ def run(
     torch.manual_seed(recipe.train.seed)
     prior = begun(AutoregressivePrior(model), model, init_from)
     if init_from is None:
-        prior.pca.fit(rearrange(torch.from_numpy(embeddings), "n grounds d -> (n grounds) d"))
+        every = rearrange(torch.from_numpy(embeddings), "n grounds d -> (n grounds) d")
+        prior.pca.fit(every[every.any(dim=1)])  # opaque pictures have one ground, and zeros for the others
         prior.dot_edges.copy_(dot_edges(reader, batches, model.dots, device))
     train(
         prior,
