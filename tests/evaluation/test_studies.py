@@ -16,7 +16,7 @@ from limner.dalle2.upsampler import UpsamplerConfig
 from limner.data.sample import sample_dir
 from limner.draws import Draws
 from limner.errors import LimnerError
-from limner.evaluation import enlarging, guidance, inpainting, likelihood_table, solvers
+from limner.evaluation import edits, enlarging, guidance, inpainting, likelihood_table, solvers
 from limner.evaluation.coverage import covered, spread
 from limner.glow import Glow, GlowConfig
 from limner.glow.objective import Pictures as GlowPictures
@@ -222,6 +222,40 @@ def test_steepness_is_of_edges_alone():
     assert enlarging.steepness(plain) == 0
     # One of seven differences across is 1, all down are 0.
     assert enlarging.steepness(edge) == pytest.approx((1 / 7) ** 0.5)
+
+
+def test_edits(untrained, blind, tmp_path, monkeypatch):
+    for name, value in (("PICTURES", 2), ("EDITS", 4), ("STEPS", (3, 12)), ("STRENGTHS", (0.0, 1.0))):
+        monkeypatch.setattr(edits, name, value)
+    arguments = ("evaluate", "--study", "edits", "--data", sample_dir(), "--judge", blind, "--out", tmp_path)
+    assert main([str(one) for one in (*arguments, "--weights", untrained, "--device", "cpu")]) == 0
+    found = json.loads((tmp_path / "edits.json").read_text())
+    assert found["back"]["12"]["value"] > 30
+    by = {(one["kind"], one["strength"]): one for one in found["edits"]}
+    # An edit of no strength gives the picture back: its edges are where they were, its colour is no other.
+    assert by["thing", 0.0]["stays"]["value"] > 0.95
+    assert by["colour", 0.0]["arrived"]["value"] == 0
+    assert width(tmp_path / "edits_sheet.png") > 128
+
+
+def test_the_colour_of_a_picture_is_that_of_its_ink():
+    picture = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(picture).rectangle((10, 10, 30, 30), fill=(40, 90, 220))
+    ImageDraw.Draw(picture).rectangle((40, 40, 50, 50), fill=(220, 20, 30))
+    assert edits.colour_of(picture) == "blue"
+    assert edits.colour_of(Image.new("RGB", (8, 8), "white")) == "white"
+
+
+def test_edges_are_alike_whatever_their_colour():
+    def square(left: int, colour: tuple[int, int, int]) -> Image.Image:
+        picture = Image.new("RGB", (64, 64), "white")
+        ImageDraw.Draw(picture).rectangle((left, 10, left + 20, 30), fill=colour)
+        return picture
+
+    red, blue, moved = square(10, (220, 20, 30)), square(10, (40, 90, 220)), square(40, (220, 20, 30))
+    assert edits.alike(red, red) == pytest.approx(1)
+    assert edits.alike(red, blue) > 0.95
+    assert edits.alike(red, moved) < 0.1
 
 
 @pytest.mark.parametrize(

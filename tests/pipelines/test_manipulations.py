@@ -55,12 +55,24 @@ def test_a_picture_comes_back_from_its_latents(painter, images):
     assert psnr(render(painter, other, size=64)[0], to_images(seen(images, 64))[0]) < 45
 
 
+def test_small_pictures_need_no_upsampler(painter, images, monkeypatch):
+    monkeypatch.setattr(painter.upsampler, "forward", None)
+    latent = invert(painter, images, size=64, steps=15)
+    assert latent.detail is None
+    for back, image in zip(render(painter, latent, size=64), to_images(seen(images, 64)), strict=True):
+        assert psnr(back, image) > 40
+    with pytest.raises(ValueError, match=r"size is 256: these latents are of 64, so invert for that size"):
+        render(painter, latent)
+    with pytest.raises(ValueError, match=r"steps is 1: give a whole number from 2 to 900"):
+        invert(painter, images, steps=1)
+
+
 def test_without_refinements_it_comes_back_less_well(painter, images, monkeypatch):
     monkeypatch.setattr(manipulations, "REFINEMENTS", 0)
-    (back,) = render(painter, invert(painter, images[:1]), size=64)
+    (back,) = render(painter, invert(painter, images[:1], size=64), size=64)
     once = psnr(back, to_images(seen(images[:1], 64))[0])
     monkeypatch.setattr(manipulations, "REFINEMENTS", 3)
-    (back,) = render(painter, invert(painter, images[:1]), size=64)
+    (back,) = render(painter, invert(painter, images[:1], size=64), size=64)
     assert psnr(back, to_images(seen(images[:1], 64))[0]) > once + 6
 
 
@@ -127,6 +139,7 @@ def test_every_step_is_heard_of(painter, images):
         lambda heard: blend(painter, *images, steps=2, noise="shared", on_tick=heard),
         lambda heard: edit(painter, images[0], "two fish", size=64, on_tick=heard),
         lambda heard: invert(painter, images, on_tick=heard),
+        lambda heard: invert(painter, images, size=64, steps=5, on_tick=heard),
     ):
         ticks = []
         work(ticks.append)

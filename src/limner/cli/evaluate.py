@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from limner.pipelines import Glide
     from limner.pipelines.progress import Tick
 
-Study = Literal["solvers", "guidance", "inpainting", "likelihood", "enlarging"]
+Study = Literal["solvers", "guidance", "inpainting", "likelihood", "enlarging", "edits"]
 # Whose pictures a study is of.
 OF: dict[Study, Literal["dalle2", "glide"]] = {
     "solvers": "glide",
@@ -26,6 +26,7 @@ OF: dict[Study, Literal["dalle2", "glide"]] = {
     "inpainting": "glide",
     "likelihood": "glide",
     "enlarging": "dalle2",
+    "edits": "dalle2",
 }
 
 HELP = """Measure a painter, or the autoencoders, on what they have not seen.
@@ -60,7 +61,8 @@ class Evaluate:
     study: Annotated[Study | None, arg(help_behavior_hint="")] = None
     """glide, instead: samplers by their evaluations; both guidances by their scale; inpainting; and
     likelihood, which compares it with the VAE and Glow and needs no --judge. dalle2: enlarging, the second
-    upsampler beside bicubic and Lanczos on drawings of 1024 pixels."""
+    upsampler beside bicubic and Lanczos on drawings of 1024 pixels; and edits, pictures that are given back
+    and changed with words."""
     names: Annotated[int, arg(metavar="N")] = 300
     """How many names to ask for."""
     count: Annotated[int, arg(metavar="N")] = 1
@@ -208,7 +210,7 @@ class Evaluate:
         )
 
     def _study(self, study: Study) -> Path:
-        from limner.evaluation import enlarging, guidance, inpainting, likelihood_table, solvers
+        from limner.evaluation import edits, enlarging, guidance, inpainting, likelihood_table, solvers
         from limner.pipelines import load, load_generator
 
         if study == "likelihood":
@@ -224,9 +226,10 @@ class Evaluate:
             return likelihood_table.run(generators, glide, self.data, self.out, seed=self.seed)
         if (places := self._places()) is None:
             raise ValueError(f"study is '{study}': give --data, --judge and --out")
-        if study == "enlarging":
+        if study in ("enlarging", "edits"):
+            measure = enlarging.run if study == "enlarging" else edits.run
             painter = load("dalle2", weights=self.weights, device=self._device())
-            return enlarging.run(painter, *places, names=self.names, seed=self.seed)
+            return measure(painter, *places, names=self.names, seed=self.seed)
         run = {"solvers": solvers.run, "guidance": guidance.run, "inpainting": inpainting.run}[study]
         return run(self._glide(), *places, names=self.names, seed=self.seed)
 

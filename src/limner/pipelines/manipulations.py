@@ -59,21 +59,21 @@ UPSAMPLER_STEPS = 6
 REFINEMENTS = 3
 # Numbers of principal components that the paper paints from, besides all.
 PROBED = (20, 30, 40, 80, 120, 160, 200, 320)
-# How many of these steps a picture takes on its way back. Every step lies between two levels.
-INVERTING = STEPS - 1 + UPSAMPLER_STEPS - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latent:
     """What pictures are made of: z_i, unit vectors (B, d), and x_T, the decoder's noise (B, 3, s, s).
 
-    `detail`: the same for the upsampler, (B, 3, S, S). `grain`: the seed of the noise that was added first.
+    `detail`: the same for the upsampler, (B, 3, S, S), None where only small pictures are wanted. `grain`:
+    the seed of the noise that was added first; `steps`: how many levels of the decoder were walked.
     """
 
     embedding: Float[Tensor, "b d"]
     noise: Float[Tensor, "b 3 s s"]
-    detail: Float[Tensor, "b 3 l l"]
+    detail: Float[Tensor, "b 3 l l"] | None
     grain: int
+    steps: int
 
     def __len__(self) -> int:
         return len(self.embedding)
@@ -83,8 +83,9 @@ class Latent:
         return Latent(
             embedding=repeat(self.embedding, "1 d -> n d", n=rows),
             noise=repeat(self.noise, "1 c h w -> n c h w", n=rows),
-            detail=repeat(self.detail, "1 c h w -> n c h w", n=rows),
+            detail=None if self.detail is None else repeat(self.detail, "1 c h w -> n c h w", n=rows),
             grain=self.grain,
+            steps=self.steps,
         )
 
 
@@ -97,10 +98,24 @@ def embed(painter: Dalle2, images: Sequence[Image.Image]) -> Float[Tensor, "b d"
 
 @torch.inference_mode()
 def invert(
-    painter: Dalle2, images: Sequence[Image.Image], *, grain: int = 0, on_tick: OnTick | None = None
+    painter: Dalle2,
+    images: Sequence[Image.Image],
+    *,
+    size: int | None = None,
+    steps: int = STEPS,
+    grain: int = 0,
+    on_tick: OnTick | None = None,
 ) -> Latent:
-    """(z_i, x_T) of pictures: what `render` paints them from again."""
-    return _invert(painter, images, grain, Clock(len(images) * INVERTING, on_tick))
+    """(z_i, x_T) of pictures: what `render` paints them from again, in as many `steps`.
+
+    For the smallest `size` alone, the upsampler is left out. Raises ValueError for fewer than 2 steps, for
+    more than there are levels to walk, and for a size that the painter does not have.
+    """
+    side = _side(painter, size)
+    most = painter.decoder.config.diffusion.steps
+    checked_whole("steps", steps, 2, most - CLEANEST * most // 1000)
+    clock = Clock(len(images) * _inverting(painter, side, steps), on_tick)
+    return _invert(painter, images, side, grain, steps, clock)
 
 
 @torch.inference_mode()
@@ -109,10 +124,14 @@ def render(
 ) -> list[Image.Image]:
     """The pictures of latents; those of `invert` give back the pictures that they were found from.
 
-    Raises ValueError for a size that the painter does not have.
+    Raises ValueError for a size that the painter does not have, and beyond the smallest where `invert` has
+    left the upsampler out.
     """
     side = _side(painter, size)
-    return _render(painter, latent, side, Clock(len(latent) * _rendering(painter, side), on_tick))
+    if side != painter.sizes[0] and latent.detail is None:
+        raise ValueError(f"size is {side}: these latents are of {painter.sizes[0]}, so invert for that size")
+    clock = Clock(len(latent) * _rendering(painter, side, latent.steps), on_tick)
+    return _render(painter, latent, side, clock)
 
 
 @torch.inference_mode()
@@ -136,8 +155,8 @@ def vary(
     checked_seed(seed, count)
     checked_share("strength", strength)
     side = _side(painter, size)
-    clock = Clock(INVERTING + count * _rendering(painter, side), on_tick)
-    latent = _invert(painter, [image], 0, clock).of(count)
+    clock = Clock(_inverting(painter, side) + count * _rendering(painter, side), on_tick)
+    latent = _invert(painter, [image], side, 0, STEPS, clock).of(count)
     if strength == 0:
         return _render(painter, latent, side, clock)
     seeds = [seed + number for number in range(count)]
@@ -168,18 +187,22 @@ def blend(
     checked_noise(noise)
     side = _side(painter, size)
     shares = torch.linspace(0, 1, steps, device=painter.device)
-    clock = Clock((2 * INVERTING if noise == "inverted" else 0) + steps * _rendering(painter, side), on_tick)
+    clock = Clock(
+        (2 * _inverting(painter, side) if noise == "inverted" else 0) + steps * _rendering(painter, side),
+        on_tick,
+    )
     if noise == "shared":
         one, other = embed(painter, [first, last]).split(1)
         start = Draws([mix(seed, "decoder")], device=painter.device).normal(3, *2 * painter.sizes[:1])
         x_T = repeat(start, "1 c h w -> n c h w", n=steps)
         return _painted(painter, slerp(one, other, shares), x_T, None, 0.0, [seed] * steps, side, clock)
-    ends = _invert(painter, [first, last], 0, clock)
+    ends = _invert(painter, [first, last], side, 0, STEPS, clock)
     way = Latent(
         embedding=slerp(ends.embedding[:1], ends.embedding[1:], shares),
         noise=slerp(ends.noise[:1], ends.noise[1:], shares),
-        detail=slerp(ends.detail[:1], ends.detail[1:], shares),
+        detail=None if ends.detail is None else slerp(ends.detail[:1], ends.detail[1:], shares),
         grain=ends.grain,
+        steps=ends.steps,
     )
     return _render(painter, way, side, clock)
 
@@ -211,8 +234,8 @@ def edit(
     z_t = painter.understand([Commission(prompt, 0) for prompt in words]).embedding
     direction = z_t if source is None else unit(z_t[:1] - z_t[1:])
     shares = strength * torch.arange(1, steps + 1, device=painter.device) / steps
-    clock = Clock(INVERTING + steps * _rendering(painter, side), on_tick)
-    latent = _invert(painter, [image], 0, clock)
+    clock = Clock(_inverting(painter, side) + steps * _rendering(painter, side), on_tick)
+    latent = _invert(painter, [image], side, 0, STEPS, clock)
     turned = slerp(latent.embedding, direction, shares)
     return _render(painter, replace(latent.of(steps), embedding=turned), side, clock)
 
@@ -282,22 +305,27 @@ def slerp(
     return a * first + b * last
 
 
-def _invert(painter: Dalle2, images: Sequence[Image.Image], grain: int, clock: Clock) -> Latent:
+def _invert(
+    painter: Dalle2, images: Sequence[Image.Image], side: int, grain: int, steps: int, clock: Clock
+) -> Latent:
     small, large = painter.sizes[:2]
     embedding, advance = embed(painter, images), clock.during("inverting")
     noise, detail = [], []
     for rows in _few(len(images)):
         low = _seen(painter, images[rows], small)
-        whole = _seen(painter, images[rows], large)
-        drawing = _drawing(painter, embedding[rows])
-        enlarging = _enlarging(painter, eight_bit(low))
-        noise.append(
-            _to_noise(drawing, low, _drawing_levels(painter), _grain(painter, grain, small), advance)
-        )
-        detail.append(
-            _to_noise(enlarging, whole, _enlarging_levels(painter), _grain(painter, grain, large), advance)
-        )
-    return Latent(embedding=embedding, noise=torch.cat(noise), detail=torch.cat(detail), grain=grain)
+        drawing, levels = _drawing(painter, embedding[rows]), _drawing_levels(painter, steps)
+        noise.append(_to_noise(drawing, low, levels, _grain(painter, grain, small), advance))
+        if side != small:
+            whole = _seen(painter, images[rows], large)
+            enlarging, levels = _enlarging(painter, eight_bit(low)), _enlarging_levels(painter)
+            detail.append(_to_noise(enlarging, whole, levels, _grain(painter, grain, large), advance))
+    return Latent(
+        embedding=embedding,
+        noise=torch.cat(noise),
+        detail=torch.cat(detail) if detail else None,
+        grain=grain,
+        steps=steps,
+    )
 
 
 def _render(painter: Dalle2, latent: Latent, side: int, clock: Clock) -> list[Image.Image]:
@@ -307,11 +335,12 @@ def _render(painter: Dalle2, latent: Latent, side: int, clock: Clock) -> list[Im
         pictures = _from_noise(
             _drawing(painter, latent.embedding[rows]),
             latent.noise[rows],
-            _drawing_levels(painter),
+            _drawing_levels(painter, latent.steps),
             _grain(painter, latent.grain, small),
             clock.during("drawing"),
         )
         if side != small:
+            assert latent.detail is not None
             pictures = _from_noise(
                 _enlarging(painter, eight_bit(pictures)),
                 latent.detail[rows],
@@ -416,8 +445,8 @@ def _enlarging(painter: Dalle2, low: Float[Tensor, "b 3 s s"]) -> Denoiser:
     return within_pixels(denoiser(lambda x, t: upsampler(x, t, low=low), spec.levels(), spec.prediction))
 
 
-def _drawing_levels(painter: Dalle2) -> Schedule:
-    return _levels(painter.decoder.config.diffusion, STEPS)
+def _drawing_levels(painter: Dalle2, steps: int) -> Schedule:
+    return _levels(painter.decoder.config.diffusion, steps)
 
 
 def _enlarging_levels(painter: Dalle2) -> Schedule:
@@ -443,10 +472,15 @@ def _side(painter: Dalle2, size: int | None) -> int:
     return side
 
 
-def _rendering(painter: Dalle2, side: int) -> int:
+def _inverting(painter: Dalle2, side: int, steps: int = STEPS) -> int:
+    """How many steps a picture takes on its way back; each lies between two levels."""
+    return steps - 1 + (UPSAMPLER_STEPS - 1 if side != painter.sizes[0] else 0)
+
+
+def _rendering(painter: Dalle2, side: int, steps: int = STEPS) -> int:
     """How many steps a picture of this size takes on its way from noise."""
     second = PaintSettings().upsampler_1024_steps
-    return sum((STEPS - 1, UPSAMPLER_STEPS - 1, second)[: painter.sizes.index(side) + 1])
+    return sum((steps - 1, UPSAMPLER_STEPS - 1, second)[: painter.sizes.index(side) + 1])
 
 
 def _few(rows: int) -> Iterator[slice]:
