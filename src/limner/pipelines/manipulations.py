@@ -155,7 +155,7 @@ def vary(
     checked_seed(seed, count)
     checked_share("strength", strength)
     side = _side(painter, size)
-    clock = Clock(_inverting(painter, side) + count * _rendering(painter, side), on_tick)
+    clock = Clock(_inverting(painter, side, STEPS) + count * _rendering(painter, side, STEPS), on_tick)
     latent = _invert(painter, [image], side, 0, STEPS, clock).of(count)
     if strength == 0:
         return _render(painter, latent, side, clock)
@@ -188,7 +188,8 @@ def blend(
     side = _side(painter, size)
     shares = torch.linspace(0, 1, steps, device=painter.device)
     clock = Clock(
-        (2 * _inverting(painter, side) if noise == "inverted" else 0) + steps * _rendering(painter, side),
+        (2 * _inverting(painter, side, STEPS) if noise == "inverted" else 0)
+        + steps * _rendering(painter, side, STEPS),
         on_tick,
     )
     if noise == "shared":
@@ -234,7 +235,7 @@ def edit(
     z_t = painter.understand([Commission(prompt, 0) for prompt in words]).embedding
     direction = z_t if source is None else unit(z_t[:1] - z_t[1:])
     shares = strength * torch.arange(1, steps + 1, device=painter.device) / steps
-    clock = Clock(_inverting(painter, side) + steps * _rendering(painter, side), on_tick)
+    clock = Clock(_inverting(painter, side, STEPS) + steps * _rendering(painter, side, STEPS), on_tick)
     latent = _invert(painter, [image], side, 0, STEPS, clock)
     turned = slerp(latent.embedding, direction, shares)
     return _render(painter, replace(latent.of(steps), embedding=turned), side, clock)
@@ -266,7 +267,7 @@ def probe(
     checked_whole("dimensions", len(asked), 1, MOST_PICTURES)
     for number in asked:
         checked_whole("dimensions", number, 1, most)
-    clock = Clock(len(asked) * _rendering(painter, side), on_tick)
+    clock = Clock(len(asked) * _rendering(painter, side, STEPS), on_tick)
     z = painter.prior_autoregressive.pca.reduced(
         embed(painter, [image]), torch.tensor(asked, device=painter.device)
     )
@@ -472,12 +473,12 @@ def _side(painter: Dalle2, size: int | None) -> int:
     return side
 
 
-def _inverting(painter: Dalle2, side: int, steps: int = STEPS) -> int:
+def _inverting(painter: Dalle2, side: int, steps: int) -> int:
     """How many steps a picture takes on its way back; each lies between two levels."""
     return steps - 1 + (UPSAMPLER_STEPS - 1 if side != painter.sizes[0] else 0)
 
 
-def _rendering(painter: Dalle2, side: int, steps: int = STEPS) -> int:
+def _rendering(painter: Dalle2, side: int, steps: int) -> int:
     """How many steps a picture of this size takes on its way from noise."""
     second = PaintSettings().upsampler_1024_steps
     return sum((steps - 1, UPSAMPLER_STEPS - 1, second)[: painter.sizes.index(side) + 1])
