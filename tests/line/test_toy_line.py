@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from limner.data.sample import sample_dir
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "toy_line.py"
 
 
@@ -21,3 +23,16 @@ def test_the_toy_line_is_recognised_ten_times_as_often_as_guessing(tmp_path):
     assert measured["times_chance"]["32"] >= 10, ran.stdout
     # CLIP has looked at the pictures once, for prior and decoder together.
     assert len(list((tmp_path / "toy").rglob("embeddings_*.npy"))) == 1
+    codes_are_foreseen(tmp_path / "toy")
+
+
+def codes_are_foreseen(line: Path) -> None:
+    """The other prior, on the CLIP and the embeddings that are there now: 16 buckets are 4 bits."""
+    asked = ("train", "prior-autoregressive", "--size", "toy", "--data", str(sample_dir()), "--device", "cpu")
+    places = ("--clip", str(line / "clip" / "model"), "--out", str(line / "codes"))
+    command = [sys.executable, "-m", "limner", *asked, *places]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    rows = [json.loads(row) for row in (line / "codes" / "log.jsonl").read_text().splitlines()[-20:]]
+    assert sum(row["bits"] for row in rows) / len(rows) < 3.4
+    assert sum(row["bits_first"] for row in rows) / len(rows) < 3

@@ -165,7 +165,7 @@ def upsampled(painter: "Dalle2", low: Float[Tensor, "1 3 h w"], seed: int) -> Fl
     return painter.enlarge_again(enlarged_once, PaintSettings()).pictures
 
 
-def steepness(picture: Float[Tensor, "1 3 h w"]) -> float:
+def steepness(picture: Float[Tensor, "b 3 h w"]) -> float:
     """The root mean square of differences between neighbours: nothing but edges has large ones."""
     across, down = picture.diff(dim=3), picture.diff(dim=2)
     return float((across.square().mean() + down.square().mean()).sqrt())
