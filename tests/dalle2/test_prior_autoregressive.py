@@ -81,6 +81,15 @@ def test_all_components_in_fine_buckets_lose_nothing_but_their_width():
     assert torch.equal(pca.encode_numbers(pca.numbers(codes)), codes)
 
 
+def test_half_precision_around_it_does_not_move_a_code():
+    pca = Pca(embedding=12, components=12, buckets=4096)
+    z = embeddings()
+    pca.fit(z)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = pca.encode(z)
+    assert torch.equal(inside, pca.encode(z))
+
+
 def test_fewer_components_keep_the_share_that_was_said():
     z = embeddings()
     pca = Pca(embedding=12, components=5, buckets=1024)

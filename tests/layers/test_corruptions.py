@@ -11,7 +11,7 @@ from PIL import Image
 
 from limner.draws import Draws
 from limner.layers import corruptions
-from limner.layers.corruptions import degraded, jpeg
+from limner.layers.corruptions import blurred, degraded, jpeg
 
 
 def pillow(pictures, quality):
@@ -85,3 +85,7 @@ def test_half_precision_around_it_changes_nothing():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = degraded(pictures, Draws([1, 2]))
     torch.testing.assert_close(inside, degraded(pictures, Draws([1, 2])))
+
+
+def test_no_blur_is_no_blur():
+    assert torch.equal(blurred(smooth(), 0.0), smooth())

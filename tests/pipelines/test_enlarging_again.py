@@ -88,5 +88,9 @@ def test_refusals(large):
         dataclasses.replace(large, upsampler=wider)
     with pytest.raises(ValueError, match="tile is 0: give a whole number from 1"):
         PaintSettings(tile=0)
+    # At the call, before anything is painted.
+    odd, fine = (dataclasses.replace(QUICK, tile=tile) for tile in (100, 320))
     with pytest.raises(ValueError, match="tile is 100: give a multiple of 32 pixels"):
-        large.paint("a pear", size=1024, settings=dataclasses.replace(QUICK, tile=100))
+        large.paint("a pear", size=1024, settings=odd, stages=True)
+    with pytest.raises(ValueError, match="tile is 320: it is for the second upsampler alone"):
+        large.paint("a pear", settings=fine, stages=True)

@@ -169,6 +169,11 @@ def test_every_step_is_heard_of(painter, images):
         (lambda p, i: edit(p, i, ""), "prompt is ''"),
         (lambda p, i: edit(p, i, "a pear", source=" "), "prompt is ' '"),
         (lambda p, i: edit(p, i, "a pear", source="a pear"), "source and target are both 'a pear'"),
+        (
+            lambda p, i: edit(p, i, "a pear", source="A  Pear"),
+            "source 'A  Pear' and target 'a pear' read the same",
+        ),
+        (lambda p, _: invert(p, []), "images is empty"),
         (lambda p, i: edit(p, i, "a pear", steps=0), "steps is 0: give a whole number from 1 to 64"),
         (lambda p, i: edit(p, i, "a pear", strength=float("nan")), "strength is nan"),
     ],

@@ -88,9 +88,9 @@ def test_a_probe_paints_from_ever_more_components(both, painter):
     assert probe(both, image, size=64)[0] == [16]
     with pytest.raises(ValueError, match=r"^dimensions is 17: give a whole number from 1 to 16"):
         probe(both, image, dimensions=[1, 17])
-    with pytest.raises(ValueError, match=r"^dimensions is 0: give a whole number from 1 to 64"):
+    with pytest.raises(ValueError, match=r"^dimensions are 0 numbers: give from 1 to 64 of them"):
         probe(both, image, dimensions=[])
-    with pytest.raises(ValueError, match="these weights have none"):
+    with pytest.raises(ValueError, match="these weights have no autoregressive prior"):
         probe(painter, image)
 
 

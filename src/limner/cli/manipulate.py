@@ -1,4 +1,4 @@
-"""`limner vary`, `limner blend` and `limner edit`: pictures changed through DALL-E 2's latents."""
+"""`limner vary`, `blend`, `edit` and `probe`: pictures changed through DALL-E 2's latents."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from limner.pipelines.settings import (
     VARY_STRENGTH,
     BlendNoise,
     checked_diff,
+    checked_dimensions,
     checked_seed,
     checked_share,
     checked_size,
@@ -44,7 +45,7 @@ PROBE_HELP = """Show what CLIP knows of a picture first and what last: painted f
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What all three take."""
+    """What all but `probe` take."""
 
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256)")] = None
     """Pixels a side: 64, 256 or 1024, unless the weights are your own."""
@@ -169,6 +170,7 @@ class Blend(Options):
                 on_tick=on_tick,
             )
 
+        seed = {"seed": str(self.seed)} if self.noise == "shared" else {}
         self.deliver(
             [self.first, self.last],
             work,
@@ -177,7 +179,7 @@ class Blend(Options):
             told={
                 "blends": f"{self.first.name} {self.last.name}",
                 "noise": self.noise,
-                "seed": str(self.seed),
+                **seed,
             },
         )
 
@@ -255,6 +257,8 @@ class Probe:
     def run(self) -> None:
         """Refuse what cannot be done, then do it."""
         checked_seed(self.seed, 1)
+        if self.dims is not None:
+            checked_dimensions(self.dims)
         if self.weights is None and self.size is not None:
             checked_size(self.size, SIZES)
         where = place(self.out, files=1)

@@ -90,7 +90,7 @@ class Train:
     share: Annotated[tuple[float, ...] | None, arg(metavar="X [X ...]", help_behavior_hint="")] = None
     """How much of every batch each folder gets. (default: as much as it has pictures)"""
     clip: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """The trained CLIP that prior and decoder stand on; with one, vqvae and vqvae2 know captions."""
+    """The trained CLIP that priors and decoder stand on; with one, vqvae and vqvae2 know captions."""
     dvae: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """The trained dVAE that dalle1 stands on."""
     init_from: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None

@@ -1,4 +1,4 @@
-"""The losses of DALL-E 2's three networks. Each is diffusion's one idea: noise, predict, compare."""
+"""The losses of DALL-E 2's networks. Each is diffusion's one idea: noise, predict, compare."""
 
 import math
 from collections.abc import Callable

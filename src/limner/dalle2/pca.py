@@ -39,7 +39,7 @@ class Pca(nn.Module):
 
     @torch.no_grad()
     def fit(self, embeddings: Float[Tensor, "n d"]) -> None:
-        """Take mean, components and buckets from unit embeddings; `kept` says what share of their variance.
+        """Take mean, components and buckets from unit embeddings; `kept` is the share of variance that stays.
 
         Buckets of one component are equally wide. Raises ValueError for fewer embeddings than dimensions.
         """
@@ -57,12 +57,15 @@ class Pca(nn.Module):
         ends = torch.tensor([BEYOND / 2, 1 - BEYOND / 2], dtype=y.dtype)
         self.mean.copy_(mean)
         self.basis.copy_(basis)
-        self.edges.copy_(torch.quantile(y[: 2**17], ends, dim=0).T)
+        self.edges.copy_(torch.quantile(y[:: -(-n // 2**17)], ends, dim=0).T)
         self.kept.copy_(values.flip(0).clamp(min=0).cumsum(dim=0) / values.clamp(min=0).sum())
 
     def encode(self, embeddings: Float[Tensor, "b d"]) -> Int[Tensor, "b k"]:
         """The bucket of each component."""
-        return self.encode_numbers((embeddings - self.mean) @ self.basis[: self.components].T)
+        # Half precision is for networks: a bucket may be finer than it.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            numbers = (embeddings.to(self.mean.dtype) - self.mean) @ self.basis[: self.components].T
+        return self.encode_numbers(numbers)
 
     def encode_numbers(self, numbers: Float[Tensor, "b k"]) -> Int[Tensor, "b k"]:
         """The bucket that each component's number falls into; the outermost ones have no end."""

@@ -54,17 +54,22 @@ class Upsampler(nn.Module):
             return out
         return self._in_tiles(pair, t, tile)
 
-    def _in_tiles(
-        self, pair: Float[Tensor, "b 6 h w"], t: Float[Tensor, "b"], tile: int
-    ) -> Float[Tensor, "b c h w"]:
-        unet, step = self.unet, self.unet.multiple
-        if unet.config.norm != "pixel":
+    def check_tile(self, tile: int) -> None:
+        """Raise ValueError unless tiles of so many pixels would fit together."""
+        step = self.unet.multiple
+        if self.config.unet.norm != "pixel":
             raise ValueError(
                 f"tile is {tile}, but this network normalizes over whole pictures, so its tiles would not "
                 "fit together: leave it out"
             )
         if tile < step or tile % step:
             raise ValueError(f"tile is {tile}: give a multiple of {step} pixels")
+
+    def _in_tiles(
+        self, pair: Float[Tensor, "b 6 h w"], t: Float[Tensor, "b"], tile: int
+    ) -> Float[Tensor, "b c h w"]:
+        self.check_tile(tile)
+        unet, step = self.unet, self.unet.multiple
         around = -(-unet.reach // step) * step
         height, width = pair.shape[-2:]
         rows = []

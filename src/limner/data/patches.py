@@ -22,7 +22,7 @@ from limner.progress import watched
 # Of so many places in a picture the busiest is cut out, since much of a drawing is plain.
 LOOKED_AT = 2
 # How pieces are cut; those that were cut otherwise are cut again.
-CUTTER = 1
+CUTTER = 2
 
 
 def open_patches(
@@ -34,7 +34,8 @@ def open_patches(
     passed over, for they have nothing finer to teach. The pieces are kept beside the pictures.
     Raises `LimnerError` for a folder in which no picture is as large.
     """
-    return np.concatenate([_of_folder(folder, size, side, each, splits) for folder in folders])
+    parts = [_of_folder(folder, size, side, each, splits) for folder in folders]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _of_folder(folder: Path, size: int, side: int, each: int, splits: Sequence[str]) -> NDArray[np.uint8]:
@@ -50,7 +51,7 @@ def _of_folder(folder: Path, size: int, side: int, each: int, splits: Sequence[s
         return kept
     pieces: list[NDArray[np.uint8]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        cut = pool.map(lambda r: _pieces(r, size, side, each), records)
+        cut = pool.map(lambda r: _pieces(r, folder, size, side, each), records)
         for part in watched(cut, f"cutting pieces from {folder.name}", total=len(records)):
             pieces += part
     if not pieces:
@@ -65,12 +66,14 @@ def _of_folder(folder: Path, size: int, side: int, each: int, splits: Sequence[s
         with partial.open("wb") as file:
             np.save(file, whole)
         os.replace(partial, path)
+        kept = np.load(path, mmap_mode="r")
+        return kept
     except OSError:  # a folder that may only be read: they stay in memory
         partial.unlink(missing_ok=True)
     return whole
 
 
-def _pieces(record: Record, size: int, side: int, each: int) -> list[NDArray[np.uint8]]:
+def _pieces(record: Record, folder: Path, size: int, side: int, each: int) -> list[NDArray[np.uint8]]:
     """The pieces of one picture; none of one that is too small or cannot be decoded."""
     try:
         with Image.open(record.file) as opened:
@@ -79,7 +82,7 @@ def _pieces(record: Record, size: int, side: int, each: int) -> list[NDArray[np.
             rgba = squared(upright(opened), size)
     except Exception:  # As in folder.unreadable: a malformed file may raise anything.
         return []
-    choose = random.Random(mix("patches", str(record.file.name), record.captions[0]))
+    choose = random.Random(mix("patches", record.file.relative_to(folder).as_posix()))
     return [_piece(rgba, side, choose) for _ in range(each)]
 
 

@@ -29,7 +29,7 @@ def seamless(denoise: Denoiser, known: Float[Tensor, "b c h w"], mask: Float[Ten
 
 
 def membrane(values: Float[Tensor, "b c h w"], weights: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """A smooth surface through `values` where `weights` are 1, by pull and push; 0 where none is near.
+    """A smooth surface through `values` where `weights` are 1, by pull and push; 0 where there are none.
 
     Gortler et al. 1996, "The Lumigraph", section 3.4: means of coarser blocks fill what finer ones leave.
     """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from PIL import Image
 from rich.console import Console
 from rich.markdown import Markdown
@@ -32,7 +33,7 @@ from limner.evaluation.reconstruction import psnr
 from limner.evaluation.report import opened
 from limner.evaluation.table import replaced
 from limner.evaluation.trials import table
-from limner.pipelines.manipulations import CLEANEST, REFINEMENTS, edit, invert, render
+from limner.pipelines.manipulations import CLEANEST, REFINEMENTS, direction_of, invert, render, slerp
 from limner.pipelines.pictures import seen
 from limner.pipelines.png import contact_sheet
 from limner.progress import watched
@@ -80,20 +81,26 @@ def run(painter: "Dalle2", data: Path, judge: Path, out: Path, *, names: int = 3
     """
     referee = load_judge(judge, device=str(painter.device))
     records = [record for record in read(data).records if plain(record)]
-    held = [
-        r for r in records if r.facts.get("split") in ("pair", "concept") and r.facts["name"] in referee.names
-    ]
+    known = set(referee.names[:names])
+    held = [r for r in records if r.facts.get("split") in ("pair", "concept") and r.facts["name"] in known]
     if not held:
         raise LimnerError(f"{data} holds out no drawing whose name the judge knows: take another folder")
     random.Random(mix("edited", seed)).shuffle(held)
-    back = {steps: returned(painter, held[:PICTURES], steps) for steps in STEPS}
     asked = wanted(held, records, referee.names[:names], seed=seed)
+    if not asked:
+        raise LimnerError(
+            f"nothing that {data} holds out can be asked for in another way: take another folder"
+        )
+    back = {steps: returned(painter, held[:PICTURES], steps, seed=seed) for steps in STEPS}
     made: dict[float, list[Image.Image]] = {strength: [] for strength in STRENGTHS}
     start = list(opened([one.record for one in asked], painter.sizes[0]))
     for one, image in watched(list(zip(asked, start, strict=True)), "editing"):
+        latent = invert(painter, [image], size=painter.sizes[0])
+        direction = direction_of(painter, one.target, one.source)
         for strength in STRENGTHS:
-            made[strength] += edit(
-                painter, image, one.target, source=one.source, strength=strength, size=painter.sizes[0]
+            turned = slerp(latent.embedding, direction, torch.tensor([strength], device=painter.device))
+            made[strength] += render(
+                painter, dataclasses.replace(latent, embedding=turned), size=painter.sizes[0]
             )
     came = [
         judged(kind, strength, asked, start, made[strength], referee, seed=seed)
@@ -118,7 +125,7 @@ def run(painter: "Dalle2", data: Path, judge: Path, out: Path, *, names: int = 3
     return out / f"{NAME}.md"
 
 
-def returned(painter: "Dalle2", records: Sequence[Record], steps: int) -> Estimate:
+def returned(painter: "Dalle2", records: Sequence[Record], steps: int, *, seed: int) -> Estimate:
     """The PSNR of what comes back of small pictures."""
     images = list(opened(records, None))
     small = seen(images, painter.sizes[0])
@@ -126,7 +133,7 @@ def returned(painter: "Dalle2", records: Sequence[Record], steps: int) -> Estima
     again = seen(render(painter, latent, size=painter.sizes[0]), painter.sizes[0])
     # 8-bit pictures may be equal: the error of rounding stands for none.
     found = psnr(small, again).clamp(max=60)
-    return bootstrap(found.tolist(), [str(record.facts["name"]) for record in records], seed=0)
+    return bootstrap(found.tolist(), [str(record.facts["name"]) for record in records], seed=seed)
 
 
 def wanted(
@@ -135,26 +142,20 @@ def wanted(
     """Half of the edits ask for another colour, half for another thing of the same group."""
     choose = random.Random(mix("wanted", seed))
     group = {str(r.facts["name"]): r.facts.get("group") for r in records}
-    found: list[Wanted] = []
+    coloured: list[Wanted] = []
+    things: list[Wanted] = []
     for record in held:
-        name = str(record.facts["name"])
-        colours = record.facts.get("colours")
-        first = colours[0] if isinstance(colours, list) and colours else None
-        if len(found) < EDITS // 2:
-            if first in COLOURS and not any(word in NAMES for word in name.split()):
-                other = choose.choice([colour for colour in COLOURS if colour != first])
-                bare = named(name).removeprefix("a ").removeprefix("an ")
-                found.append(
-                    Wanted(record, "colour", _coloured(str(first), bare), _coloured(other, bare), other)
-                )
-            continue
+        name, colours = str(record.facts["name"]), record.facts.get("colours")
+        first = str(colours[0]) if isinstance(colours, list) and colours else ""
         others = [n for n in names if group.get(n) == record.facts.get("group") and n != name]
-        if others:
+        if len(coloured) < EDITS // 2 and first in COLOURS and not any(w in NAMES for w in name.split()):
+            other = choose.choice([colour for colour in COLOURS if colour != first])
+            bare = named(name).removeprefix("a ").removeprefix("an ")
+            coloured.append(Wanted(record, "colour", _coloured(first, bare), _coloured(other, bare), other))
+        elif len(things) < EDITS // 2 and others:
             other = choose.choice(others)
-            found.append(Wanted(record, "thing", named(name), named(other), other))
-        if len(found) == EDITS:
-            break
-    return found
+            things.append(Wanted(record, "thing", named(name), named(other), other))
+    return [*coloured, *things]
 
 
 def _coloured(colour: str, thing: str) -> str:

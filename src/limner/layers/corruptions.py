@@ -39,7 +39,7 @@ def blurred(low: Float[Tensor, "b 3 h w"], sigma: float) -> Float[Tensor, "b 3 h
     A network's small pictures are softer than reduced real ones; an upsampler that only ever saw real ones
     would take their softness for truth.
     """
-    return _blurred(low, torch.full((len(low),), sigma), reach=1)
+    return low if sigma == 0 else _blurred(low, torch.full((len(low),), sigma), reach=1)
 
 
 def half_blurred(low: Float[Tensor, "b 3 h w"], draws: Draws, *, sigma: float) -> Float[Tensor, "b 3 h w"]:

@@ -221,6 +221,8 @@ class Dalle2:
         self._check_steps(chosen)
         if chosen.prior == "autoregressive":
             self._checked_other()
+        if chosen.tile is not None:
+            self._check_tile(chosen.tile, side)
         passed = self._stages(wanted, side, chosen, on_tick)
         if stages:
             return passed
@@ -470,6 +472,11 @@ class Dalle2:
                 yield enlarged
             if times > 1:
                 yield self.enlarge_again(enlarged, settings, advance=clock.during("enlarging again"))
+
+    def _check_tile(self, tile: int, side: int) -> None:
+        if self.upsampler_1024 is None or side != self.upsampler_1024.config.high:
+            raise ValueError(f"tile is {tile}: it is for the second upsampler alone, so leave it out")
+        self.upsampler_1024.check_tile(tile)
 
     def _check_steps(self, settings: PaintSettings) -> None:
         second = self.upsampler if self.upsampler_1024 is None else self.upsampler_1024

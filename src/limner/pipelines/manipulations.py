@@ -8,7 +8,7 @@ whoever painted it.
 Two things differ from the paper. Inversion goes through the upsampler as well, so that a picture comes back
 with its details. And it begins with a little noise that is taken away again at the end, the `grain`: at the
 cleanest levels small networks are less sure than the noise there would allow for, and would turn their own
-errors into noise of no use to any other picture.
+errors into noise of no use to any other picture. All of it is in float32, whatever the painter's precision.
 """
 
 import math
@@ -37,10 +37,12 @@ from limner.pipelines.sampling import within_pixels
 from limner.pipelines.settings import (
     EDIT_STRENGTH,
     MOST_PICTURES,
+    VARY_STRENGTH,
     BlendNoise,
     Commission,
     PaintSettings,
     checked_diff,
+    checked_dimensions,
     checked_noise,
     checked_seed,
     checked_share,
@@ -48,6 +50,7 @@ from limner.pipelines.settings import (
     checked_whole,
 )
 from limner.pipelines.stages import Drawn, Enlarged, eight_bit, to_images
+from limner.pipelines.words import checked_words
 
 OnTick: TypeAlias = Callable[[Tick], None]
 
@@ -111,6 +114,8 @@ def invert(
     For the smallest `size` alone, the upsampler is left out. Raises ValueError for fewer than 2 steps, for
     more than there are levels to walk, and for a size that the painter does not have.
     """
+    if not images:
+        raise ValueError("images is empty: give at least one picture")
     side = _side(painter, size)
     most = painter.decoder.config.diffusion.steps
     checked_whole("steps", steps, 2, most - CLEANEST * most // 1000)
@@ -140,28 +145,29 @@ def vary(
     image: Image.Image,
     *,
     count: int = 1,
-    strength: float = 1.0,
+    strength: float = VARY_STRENGTH,
     size: int | None = None,
     seed: int = 0,
     on_tick: OnTick | None = None,
 ) -> list[Image.Image]:
     """`count` pictures of what CLIP sees in `image`; section 3.1.
 
-    `strength`: η of DDIM, how much of the noise is drawn afresh at every step: 0 gives the picture back, 1
-    keeps nothing of it but z_i. Raises ValueError for a strength outside [0, 1], and for a count or a seed
-    out of range.
+    `strength`: η of DDIM, how much of the noise is drawn afresh at every step: 1 keeps nothing of the picture
+    but z_i. 0 gives it back; as soon as anything is drawn afresh, so are the upsampler's details. Raises
+    ValueError for a strength outside [0, 1], and for a count or a seed out of range.
     """
     checked_whole("count", count, 1, MOST_PICTURES)
     checked_seed(seed, count)
     checked_share("strength", strength)
     side = _side(painter, size)
-    clock = Clock(_inverting(painter, side, STEPS) + count * _rendering(painter, side, STEPS), on_tick)
-    latent = _invert(painter, [image], side, 0, STEPS, clock).of(count)
+    deep = side if strength == 0 else painter.sizes[0]
+    clock = Clock(_inverting(painter, deep, STEPS) + count * _rendering(painter, side, STEPS), on_tick)
+    latent = _invert(painter, [image], deep, 0, STEPS, clock).of(count)
     if strength == 0:
         return _render(painter, latent, side, clock)
     seeds = [seed + number for number in range(count)]
-    draws = Draws([mix(one, "vary") for one in seeds], device=painter.device)
-    return _painted(painter, latent.embedding, latent.noise, draws, strength, seeds, side, clock)
+    levels = _drawing_levels(painter, STEPS - 1)
+    return _painted(painter, latent.embedding, latent.noise, levels, seeds, side, clock, eta=strength)
 
 
 @torch.inference_mode()
@@ -196,7 +202,9 @@ def blend(
         one, other = embed(painter, [first, last]).split(1)
         start = Draws([mix(seed, "decoder")], device=painter.device).normal(3, *2 * painter.sizes[:1])
         x_T = repeat(start, "1 c h w -> n c h w", n=steps)
-        return _painted(painter, slerp(one, other, shares), x_T, None, 0.0, [seed] * steps, side, clock)
+        return _painted(
+            painter, slerp(one, other, shares), x_T, _every_level(painter), [seed] * steps, side, clock
+        )
     ends = _invert(painter, [first, last], side, 0, STEPS, clock)
     way = Latent(
         embedding=slerp(ends.embedding[:1], ends.embedding[1:], shares),
@@ -231,14 +239,27 @@ def edit(
     checked_share("strength", strength)
     checked_whole("steps", steps, 1, MOST_PICTURES)
     side = _side(painter, size)
-    words = [target] if source is None else [target, source]
-    z_t = painter.understand([Commission(prompt, 0) for prompt in words]).embedding
-    direction = z_t if source is None else unit(z_t[:1] - z_t[1:])
+    direction = direction_of(painter, target, source)
     shares = strength * torch.arange(1, steps + 1, device=painter.device) / steps
     clock = Clock(_inverting(painter, side, STEPS) + steps * _rendering(painter, side, STEPS), on_tick)
     latent = _invert(painter, [image], side, 0, STEPS, clock)
     turned = slerp(latent.embedding, direction, shares)
     return _render(painter, replace(latent.of(steps), embedding=turned), side, clock)
+
+
+@torch.inference_mode()
+def direction_of(painter: Dalle2, target: str, source: str | None) -> Float[Tensor, "1 d"]:
+    """Where a text diff leads: unit(z_t(target) − z_t(source)), or z_t(target) without a source.
+
+    Raises ValueError for words that read the same.
+    """
+    words = [target] if source is None else [target, source]
+    checked_words(words)
+    context = painter.clip.config.text.context
+    if source is not None and torch.equal(*(painter.tokenizer([one], context) for one in words)):
+        raise ValueError(f"source '{source}' and target '{target}' read the same: say what is to change")
+    z_t = painter.understand([Commission(prompt, 0) for prompt in words]).embedding
+    return z_t if source is None else unit(z_t[:1] - z_t[1:])
 
 
 @torch.inference_mode()
@@ -258,13 +279,11 @@ def probe(
     are no components for, and where the weights hold none: they come with the autoregressive prior.
     """
     if painter.prior_autoregressive is None:
-        raise ValueError(
-            "prior_autoregressive is None: the components belong to it, and these weights have none"
-        )
+        raise ValueError("these weights have no autoregressive prior, to which the components belong")
     checked_seed(seed, 1)
     side, most = _side(painter, size), painter.clip.config.embedding
     asked = probed(most) if dimensions is None else list(dimensions)
-    checked_whole("dimensions", len(asked), 1, MOST_PICTURES)
+    checked_dimensions(asked)
     for number in asked:
         checked_whole("dimensions", number, 1, most)
     clock = Clock(len(asked) * _rendering(painter, side, STEPS), on_tick)
@@ -274,7 +293,7 @@ def probe(
     start = Draws([mix(seed, "decoder")], device=painter.device).normal(3, *2 * painter.sizes[:1])
     x_T = repeat(start, "1 c h w -> n c h w", n=len(asked))
     pictures = _painted(
-        painter, rearrange(z, "n 1 d -> n d"), x_T, None, 0.0, [seed] * len(asked), side, clock
+        painter, rearrange(z, "n 1 d -> n d"), x_T, _every_level(painter), [seed] * len(asked), side, clock
     )
     return asked, pictures
 
@@ -295,6 +314,8 @@ def slerp(
     flat = [unit(end.flatten()) for end in (first, last)]
     # Twice the arc tangent is exact for small angles too, where the arc cosine of 1 − ε is not.
     angle = 2 * torch.atan2((flat[0] - flat[1]).norm(), (flat[0] + flat[1]).norm())
+    if angle > 3.14159:
+        raise ValueError("first and last point opposite ways, so that every way round is an arc: give others")
     if angle < 1e-4:  # no arc to speak of
         weights = 1 - shares, shares
     else:
@@ -357,19 +378,23 @@ def _painted(
     painter: Dalle2,
     embedding: Float[Tensor, "b d"],
     x_T: Float[Tensor, "b 3 s s"],
-    draws: Draws | None,
-    eta: float,
+    levels: Schedule,
     seeds: Sequence[int],
     side: int,
     clock: Clock,
+    *,
+    eta: float = 0.0,
 ) -> list[Image.Image]:
-    """Pictures of z_i from x_T by DDIM, enlarged as paintings are; nothing is given back."""
-    levels = painter.decoder.config.diffusion.levels().respace(STEPS - 1)
-    advance, x = clock.during("drawing"), x_T
-    for step in ddim(_drawing(painter, embedding), x_T, levels, draws, eta=eta):
-        x = step.x
-        advance(len(x))
-    pictures = x.clamp(-1, 1)
+    """Pictures of z_i from x_T by DDIM on `levels`, enlarged as paintings are; nothing is given back."""
+    advance, finished = clock.during("drawing"), []
+    for rows in _few(len(embedding)):
+        x = x_T[rows]
+        draws = Draws([mix(seed, "vary") for seed in seeds[rows]], device=painter.device)
+        for step in ddim(_drawing(painter, embedding[rows]), x, levels, draws, eta=eta):
+            x = step.x
+            advance(len(x))
+        finished.append(x.clamp(-1, 1))
+    pictures = torch.cat(finished)
     if side != painter.sizes[0]:
         drawn = Drawn(commissions=tuple(Commission("", seed) for seed in seeds), pictures=pictures)
         settings = PaintSettings(upsampler_steps=UPSAMPLER_STEPS - 1)
@@ -448,6 +473,11 @@ def _enlarging(painter: Dalle2, low: Float[Tensor, "b 3 s s"]) -> Denoiser:
 
 def _drawing_levels(painter: Dalle2, steps: int) -> Schedule:
     return _levels(painter.decoder.config.diffusion, steps)
+
+
+def _every_level(painter: Dalle2) -> Schedule:
+    """As a painting walks them, down to clean data."""
+    return painter.decoder.config.diffusion.levels().respace(STEPS - 1)
 
 
 def _enlarging_levels(painter: Dalle2) -> Schedule:

@@ -275,6 +275,15 @@ def checked_diff(target: str, source: str | None) -> None:
             raise ValueError(f"source and target are both '{target}': say what is to change")
 
 
+def checked_dimensions(dimensions: Sequence[int]) -> None:
+    """Raise ValueError unless these are numbers of components, as many as there may be pictures."""
+    if not 1 <= len(dimensions) <= MOST_PICTURES:
+        raise ValueError(f"dimensions are {len(dimensions)} numbers: give from 1 to {MOST_PICTURES} of them")
+    for number in dimensions:
+        if number < 1:
+            raise ValueError(f"dimensions has {number}: give whole numbers from 1")
+
+
 def checked_keep(keep: float) -> None:
     """Raise ValueError unless `keep` is a share of a picture that leaves something on either side."""
     if not _number(keep) or not 0 < keep < 1:
