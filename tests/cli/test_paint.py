@@ -35,7 +35,7 @@ def refused(done, *words):
         (["   "], ["prompt is ' '"]),
         ([], ["prompts is empty"]),
         (["a pear", "x" * 10_000], ["prompt is 10000 characters long", "at most 1000"]),
-        (["a pear", "--size", "100"], ["size is 100", "64 or 256"]),
+        (["a pear", "--size", "100"], ["size is 100", "64, 256 or 1024"]),
         (["a pear", "--model", "dalle9"], ["model is 'dalle9'", "dalle2"]),
         (["a pear", "--count", "0"], ["count is 0", "1 to 64"]),
         (["a pear", "--steps", "0"], ["steps is 0"]),

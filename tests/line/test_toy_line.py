@@ -27,12 +27,15 @@ def test_the_toy_line_is_recognised_ten_times_as_often_as_guessing(tmp_path):
 
 
 def codes_are_foreseen(line: Path) -> None:
-    """The other prior, on the CLIP and the embeddings that are there now: 16 buckets are 4 bits."""
+    """The other prior, on the CLIP and the embeddings that are there now.
+
+    16 buckets are 4 bits; who knows how often each is used needs 3.3, as of any bell curve so cut.
+    """
     asked = ("train", "prior-autoregressive", "--size", "toy", "--data", str(sample_dir()), "--device", "cpu")
     places = ("--clip", str(line / "clip" / "model"), "--out", str(line / "codes"))
     command = [sys.executable, "-m", "limner", *asked, *places]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     rows = [json.loads(row) for row in (line / "codes" / "log.jsonl").read_text().splitlines()[-20:]]
-    assert sum(row["bits"] for row in rows) / len(rows) < 3.4
-    assert sum(row["bits_first"] for row in rows) / len(rows) < 3
+    assert sum(row["bits"] for row in rows) / len(rows) < 3.25
+    assert sum(row["bits_first"] for row in rows) / len(rows) < 3.25
