@@ -204,7 +204,7 @@ def _fill(pixels: NDArray[np.uint8], folder: Path, records: Sequence[Record], si
     """Decode every record into its row of `pixels`; which could not be decoded, and why."""
     broken = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda r: _decode(r.file, size), records)
+        decoded = pool.map(lambda r: decoded_file(r.file, size), records)
         label = f"reading {folder.name} at {size} pixels"
         for i, row in enumerate(watched(decoded, label, total=len(records))):
             if isinstance(row, str):
@@ -214,7 +214,7 @@ def _fill(pixels: NDArray[np.uint8], folder: Path, records: Sequence[Record], si
     return broken
 
 
-def _decode(path: Path, size: int) -> NDArray[np.uint8] | str:
+def decoded_file(path: Path, size: int) -> NDArray[np.uint8] | str:
     """A picture's pixels, or why it has none: `read` proves only so much as is quick to prove."""
     try:
         with Image.open(path) as opened:

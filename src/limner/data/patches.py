@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limner.data.colours import GROUNDS
-from limner.data.folder import Record, read, unusable, upright
-from limner.data.loader import COLOURS, PLAIN_SHARE, squared
+from limner.data.folder import Record, read, unusable
+from limner.data.loader import COLOURS, PLAIN_SHARE, decoded_file
 from limner.draws import mix
 from limner.errors import LimnerError
 from limner.progress import watched
@@ -75,12 +75,11 @@ def _of_folder(folder: Path, size: int, side: int, each: int, splits: Sequence[s
 
 def _pieces(record: Record, folder: Path, size: int, side: int, each: int) -> list[NDArray[np.uint8]]:
     """The pieces of one picture; none of one that is too small or cannot be decoded."""
-    try:
-        with Image.open(record.file) as opened:
-            if max(opened.size) < size:
-                return []
-            rgba = squared(upright(opened), size)
-    except Exception:  # As in folder.unreadable: a malformed file may raise anything.
+    with Image.open(record.file) as opened:  # `read` has proved that it opens
+        if max(opened.size) < size:
+            return []
+    rgba = decoded_file(record.file, size)
+    if isinstance(rgba, str):
         return []
     choose = random.Random(mix("patches", record.file.relative_to(folder).as_posix()))
     return [_piece(rgba, side, choose) for _ in range(each)]

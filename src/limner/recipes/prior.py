@@ -18,6 +18,7 @@ from limner import checkpoint
 from limner.clip import Clip
 from limner.dalle2 import prior_diffusion
 from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_objective
+from limner.dalle2.prior_autoregressive import AutoregressivePriorConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.data.loader import Gallery, open_gallery
 from limner.diffusion.spec import DiffusionSpec
@@ -149,6 +150,20 @@ def tokenizer_of(clip: Clip) -> ClipTokenizer:
     return ClipTokenizer(clip.config.text.vocabulary)
 
 
+def reader_for(model: PriorConfig | AutoregressivePriorConfig, clip: Path, device: str | None) -> Clip:
+    """The CLIP in a folder, frozen; ValueError for one whose embeddings or captions a prior cannot take."""
+    reader = load_clip(clip, device)
+    seen, text = reader.config.embedding, reader.config.text
+    widths_agree = (seen, text.width) == (model.embedding, model.text_width)
+    if not widths_agree or text.context > model.context:
+        raise ValueError(
+            f"clip is '{clip}': its embeddings have {seen} numbers, and captions up to {text.context} tokens "
+            f"of {text.width}; this prior takes {model.embedding}, and up to {model.context} of "
+            f"{model.text_width}; give one trained at the same --size"
+        )
+    return reader
+
+
 def run(
     recipe: PriorRecipe,
     *,
@@ -165,15 +180,8 @@ def run(
     Raises ValueError for a CLIP of other widths than the recipe's model, or one that reads longer captions.
     """
     checked_start(recipe.model, init_from)
-    reader = load_clip(clip, device)
-    model, seen, text = recipe.model, reader.config.embedding, reader.config.text
-    widths_agree = (seen, text.width) == (model.embedding, model.text_width)
-    if not widths_agree or text.context > model.context:
-        raise ValueError(
-            f"clip is '{clip}': its embeddings have {seen} numbers, and captions up to {text.context} tokens "
-            f"of {text.width}; this prior takes {model.embedding}, and up to {model.context} of "
-            f"{model.text_width}; give one trained at the same --size"
-        )
+    reader = reader_for(recipe.model, clip, device)
+    model, text = recipe.model, reader.config.text
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
     tokenizer, context = tokenizer_of(reader), text.context
     embeddings = embedded(reader, gallery, weights=checkpoint.digest(clip), out=out)

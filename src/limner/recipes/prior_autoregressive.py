@@ -23,8 +23,8 @@ from limner.dalle2.objective import autoregressive_prior_objective, clip_reader
 from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from limner.data.loader import open_gallery
 from limner.recipes.begin import begun, checked_start
-from limner.recipes.embeddings import embedded, load_clip
-from limner.recipes.prior import EmbeddingBatches, tokenizer_of
+from limner.recipes.embeddings import embedded
+from limner.recipes.prior import EmbeddingBatches, reader_for, tokenizer_of
 from limner.training import TrainConfig, train
 
 # Captions whose dot products with their pictures are looked at, and how many at once.
@@ -140,14 +140,8 @@ def run(
     Raises ValueError for a CLIP of other widths than the recipe's model, or one that reads longer captions.
     """
     checked_start(recipe.model, init_from)
-    reader = load_clip(clip, device)
-    model, seen, text = recipe.model, reader.config.embedding, reader.config.text
-    if (seen, text.width) != (model.embedding, model.text_width) or text.context > model.context:
-        raise ValueError(
-            f"clip is '{clip}': its embeddings have {seen} numbers, and captions up to {text.context} tokens "
-            f"of {text.width}; this prior takes {model.embedding}, and up to {model.context} of "
-            f"{model.text_width}; give one trained at the same --size"
-        )
+    reader = reader_for(recipe.model, clip, device)
+    model, text = recipe.model, reader.config.text
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
     tokenizer = tokenizer_of(reader)
     embeddings = embedded(reader, gallery, weights=checkpoint.digest(clip), out=out)
