@@ -15,7 +15,16 @@ from limner.cli import main, parse
 OPTIONS = {
     "": [],
     "paint": [
-        *("candidates", "clip-guidance", "compile", "count", "device", "guidance", "guidance-kind"),
+        *(
+            "candidates",
+            "clip-guidance",
+            "compile",
+            "condition",
+            "count",
+            "device",
+            "guidance",
+            "guidance-kind",
+        ),
         *(
             "model",
             "out",
@@ -26,6 +35,7 @@ OPTIONS = {
             "size",
             "steps",
             "temperature",
+            "text-guidance",
             "tile",
             "top-k",
             "top-p",

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from limner.diffusion.analytic import analytic_variance, squared_errors
 from limner.diffusion.guidance import classifier_free
 from limner.diffusion.process import Denoised, Denoiser
 from limner.diffusion.samplers import Step, ancestral, ddim, ddim_invert, dpm_solver_pp_2m, last
@@ -274,3 +275,40 @@ def test_guidance_between_two_gaussians_lands_beyond_the_condition() -> None:
     guided = last(ddim(classifier_free(conditional, unconditional, scale), X_T, levels))
     beyond = last(ddim(exact_denoiser(COSINE.alpha_bar_at, 0.1 + scale * 0.3), X_T, levels))
     torch.testing.assert_close(guided, beyond, rtol=1e-9, atol=1e-9)
+
+
+def one_backward_step(levels: Schedule, variance: Literal["small"] | Tensor) -> Tensor:
+    """The variance of the state below the noisiest of `levels`, if that there is the data's."""
+    schedule = COSINE
+
+    def step(x: float) -> Tensor:
+        denoise = exact_denoiser(schedule.alpha_bar_at)
+        start = torch.full((1, 1), x, dtype=torch.float64)
+        return next(ancestral(denoise, start, levels, Draws([1]), variance=variance)).x
+
+    slope = (step(1.0) - step(0.0)).item()
+    here = levels.alpha_bar[-1] * STD**2 + 1 - levels.alpha_bar[-1]
+    added = levels.posterior_variance[-1] if isinstance(variance, str) else variance[-1]
+    return slope**2 * here + added
+
+
+@pytest.mark.parametrize("top", range(1, 6))
+def test_with_the_analytic_variance_few_steps_keep_the_spread_of_data(top: int) -> None:
+    """Bao et al. 2022: what β̃ lacks is the variance of x_0 given x_t, here known."""
+    levels = COSINE.respace(6).take(range(top + 1))
+    signal = levels.alpha_bar
+    unknown = STD**2 * (1 - signal) / (signal * STD**2 + 1 - signal)
+    wanted = signal[-2] * STD**2 + 1 - signal[-2]
+    torch.testing.assert_close(one_backward_step(levels, analytic_variance(levels, unknown)), wanted)
+    assert one_backward_step(levels, "small") < 0.99 * wanted
+    assert torch.equal(analytic_variance(levels, torch.zeros(len(levels))), levels.posterior_variance)
+
+
+@pytest.mark.parametrize("t", [0.0, 300.0, 700.0, 999.0])
+def test_the_error_of_the_best_guess_is_what_is_not_known_of_the_data(t: float) -> None:
+    """20,000 numbers: four standard errors, of squares that are χ² distributed."""
+    x0 = MEAN + STD * Draws([1]).normal(20_000, 1)[0].double()
+    signal = COSINE.alpha_bar_at(torch.tensor(t)).item()
+    found = squared_errors(exact_denoiser(COSINE.alpha_bar_at), COSINE, x0, t, Draws(range(20_000)))
+    unknown = STD**2 * (1 - signal) / (signal * STD**2 + 1 - signal)
+    assert found.mean().item() == pytest.approx(unknown, rel=4 * (2 / 20_000) ** 0.5)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_objective
-from limner.dalle2.prior_diffusion import Prior, PriorConfig
+from limner.dalle2.prior_diffusion import KNOTS, Prior, PriorConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 
@@ -185,3 +185,14 @@ def test_reader_shows_a_caption_from_start_to_end():
     torch.testing.assert_close(tokens, clip.encode_text(ids).tokens)
     torch.testing.assert_close(embedding, nn.functional.normalize(clip.encode_text(ids).pooled, dim=-1))
     assert not embedding.requires_grad
+
+
+def test_a_step_of_the_prior_varies_by_what_it_does_not_know():
+    """β̃ until errors are measured; then more, by the errors between the two times around each level."""
+    model = prior()
+    levels = CONFIG.diffusion.levels().respace(64)
+    torch.testing.assert_close(model.variance(levels), levels.posterior_variance)
+    model.errors.copy_(torch.linspace(0, 2, KNOTS))
+    wanted = levels.posterior_variance + levels.posterior_x0.square() * levels.t / 999 * 2
+    torch.testing.assert_close(model.variance(levels), wanted, rtol=1e-5, atol=1e-7)
+    assert (model.times()[0], model.times()[-1], len(model.times())) == (0.0, 999.0, KNOTS)

@@ -226,17 +226,20 @@ def test_the_loss_is_the_entropy_of_the_buckets_where_nothing_is_known():
     assert loss.report["bits"].item() == pytest.approx(5, rel=1e-5)
 
 
-def test_captions_are_dropped_as_often_as_said_and_the_dot_product_with_them():
-    """The share of empty captions among those that are read, in a thousand rows."""
-    seen = []
+def test_captions_are_dropped_as_often_as_said_and_the_dot_product_is_with_the_true_one():
+    """The share of empty captions among those that the model is given, in a thousand rows."""
+    seen, dots = [], []
 
     def reader(ids):
         seen.append(ids)
         b = len(ids)
-        return ClipTokens(torch.zeros(b, 4, 8), unit(torch.ones(b, 12)), torch.ones(b, 4, dtype=torch.bool))
+        # Empty captions point the other way, so that a dot product with them would show.
+        captions = unit(torch.ones(b, 12)) * (2 * ids[:, :1] - 1)
+        return ClipTokens(torch.zeros(b, 4, 8), captions, torch.ones(b, 4, dtype=torch.bool))
 
     model = AutoregressivePrior(CONFIG)
     model.pca.fit(embeddings())
+    model.register_forward_pre_hook(lambda _, given: dots.append(given[1]))
     objective = autoregressive_prior_objective(
         reader, empty=torch.zeros(4, dtype=torch.long), drop_caption=0.1
     )
@@ -244,5 +247,10 @@ def test_captions_are_dropped_as_often_as_said_and_the_dot_product_with_them():
     batch = EmbeddingsAndCaptions(embeddings(rows), torch.ones(rows, 4, dtype=torch.long))
     with torch.no_grad():
         objective(model, batch, Draws(range(rows)))
-    dropped = (seen[0] == 0).all(dim=1).float().mean().item()
+    true, given = seen
+    assert (true == 1).all()
+    dropped = (given == 0).all(dim=1).float().mean().item()
     assert abs(dropped - 0.1) < 3.3 * math.sqrt(0.1 * 0.9 / rows)
+    wanted = model.dot_tokens(batch.embeddings, unit(torch.ones(rows, 12)))
+    assert torch.equal(dots[0], wanted)
+    assert not torch.equal(wanted, model.dot_tokens(batch.embeddings, -unit(torch.ones(rows, 12))))

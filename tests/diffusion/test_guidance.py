@@ -84,12 +84,27 @@ def test_batched_guidance_is_the_same_in_one_call(scale: float) -> None:
             x0=torch.cat([first.x0, second.x0]), variance=torch.cat([first.variance, second.variance])
         )
 
-    batched = classifier_free_batched(both, scale)(x_t(), T)
+    batched = classifier_free_batched(both, (scale,))(x_t(), T)
     assert calls == [6]
     apart = classifier_free(conditional, unconditional, scale)(x_t(), T)
     assert torch.equal(batched.x0, apart.x0)
     assert batched.variance is not None
     assert torch.equal(batched.variance, torch.cos(x_t()))
+
+
+def test_what_is_told_one_after_another_has_a_scale_each() -> None:
+    """Brooks et al. 2022, eq. 3, on constants: none 1, one 10, both 100."""
+
+    def every(x: Tensor, t: Tensor) -> Denoised:
+        assert len(x) == len(t) == 9
+        told = torch.tensor([100.0, 10.0, 1.0], dtype=x.dtype).repeat_interleave(3)
+        return Denoised(x0=told[:, None, None].expand_as(x))
+
+    found = classifier_free_batched(every, (2.0, 3.0))(x_t(), T).x0
+    torch.testing.assert_close(found, torch.full_like(found, 1 + 2 * 9 + 3 * 90))
+    # Equal scales are one scale for both.
+    joint = classifier_free_batched(every, (4.0, 4.0))(x_t(), T).x0
+    torch.testing.assert_close(joint, torch.full_like(joint, 1 + 4 * 99))
 
 
 def test_clipping_comes_after_guidance() -> None:

@@ -250,6 +250,16 @@ def test_the_prior_is_walked_as_it_was_trained(painter, read):
     torch.testing.assert_close(painter.imagine(read, settings).embeddings, by_hand, atol=1e-5, rtol=1e-4)
 
 
+def test_the_ancestral_prior_draws_with_its_analytic_variance(painter, read, monkeypatch):
+    """Errors that were measured make other embeddings of the same noise; to DDIM they are nothing."""
+    ancestral, ddim = (dataclasses.replace(QUICK, prior_sampler=name) for name in ("ancestral", "ddim"))
+    before = [painter.imagine(read, settings).embeddings for settings in (ancestral, ddim)]
+    monkeypatch.setattr(painter.prior, "errors", torch.full_like(painter.prior.errors, 0.2))
+    after = [painter.imagine(read, settings).embeddings for settings in (ancestral, ddim)]
+    assert (after[0] - before[0]).abs().max() > 1e-3
+    torch.testing.assert_close(after[1], before[1])
+
+
 # --- the decoder ---------------------------------------------------------------------------------
 
 
@@ -278,6 +288,47 @@ def test_guidance_one_is_the_conditional_model_and_zero_the_unconditional(painte
     torch.testing.assert_close(one_step(painter, read, imagined, 3.0), guided, atol=1e-5, rtol=0)
     assert (guided.abs() == 1).any()
     assert (guided - given.clamp(-1, 1)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("condition", "guidance", "text_guidance", "weights"),
+    [
+        # Of the decoder's guesses: told both, the embedding alone, the words alone, nothing.
+        ("clip", 3.0, None, (0, 3, 0, -2)),
+        ("text", 3.0, None, (0, 0, 3, -2)),
+        ("text", 1.0, None, (0, 0, 1, 0)),
+        ("neither", 3.0, None, (0, 0, 0, 1)),
+        ("both", 2.0, 2.0, (2, 0, 0, -1)),
+        ("both", 3.0, 2.0, (2, 1, 0, -2)),
+        ("both", 3.0, 0.0, (0, 3, 0, -2)),
+        ("both", 1.0, 2.5, (2.5, -1.5, 0, 0)),
+        ("both", 0.0, 2.0, (2, -2, 0, 1)),
+    ],
+)
+def test_the_decoder_is_told_what_is_asked_each_at_its_own_guidance(
+    painter, read, imagined, condition, guidance, text_guidance, weights
+):
+    spec = painter.decoder.config.diffusion
+    x = Draws([mix(c.seed, "decoder") for c in read.commissions]).normal(3, 64, 64)
+    t = torch.full((3,), float(spec.levels().log_snr_spaced(1).t[0]))
+    picture = imagined.embeddings * 16**0.5
+    with torch.inference_mode():
+        guesses = [
+            painter.decoder(x, t, picture=picture, keep_picture=torch.full((3,), keep), caption=caption)
+            for keep in (True, False)
+            for caption in (read.caption, read.empty)
+        ]
+    wanted = sum(w * guess for w, guess in zip(weights, guesses, strict=True)).clamp(-1, 1)
+    settings = dataclasses.replace(
+        QUICK, steps=1, condition=condition, guidance=guidance, text_guidance=text_guidance
+    )
+    torch.testing.assert_close(painter.draw(read, imagined, settings).pictures, wanted, atol=2e-5, rtol=0)
+
+
+def test_nothing_is_imagined_for_a_decoder_that_is_not_told(painter, read):
+    told = painter.imagine(read, dataclasses.replace(QUICK, condition="text"))
+    torch.testing.assert_close(told.embeddings, read.embedding)
+    assert dataclasses.replace(QUICK, condition="clip").imagining == "diffusion"
 
 
 def test_without_guidance_nothing_depends_on_words_or_embedding(painter, read, imagined):

@@ -104,13 +104,18 @@ def test_steps_are_whole_numbers_from_one(name, given_):
         replace(PaintSettings(), **{name: given_})
 
 
-@pytest.mark.parametrize("name", ["prior_guidance", "guidance"])
+@pytest.mark.parametrize("name", ["prior_guidance", "guidance", "text_guidance"])
 @pytest.mark.parametrize("given_", [-0.1, 100.5, 1e30, float("inf"), float("nan")])
 def test_guidance_is_a_number_in_bounds(name, given_):
     with pytest.raises(
         ValueError, match=f"^{name} is {re.escape(repr(given_))}: give a number from 0 to 100"
     ):
         replace(PaintSettings(), **{name: given_})
+
+
+def test_words_are_guided_apart_only_from_what_is_told_beside_them():
+    with pytest.raises(ValueError, match=r"^text_guidance is 2\.0, but the decoder is told clip: leave it out"):
+        PaintSettings(condition="clip", text_guidance=2.0)
 
 
 def test_ways_to_blend_are_offered_by_name():
@@ -148,6 +153,7 @@ for wrong in (
     lambda: PaintSettings(guidance="3"),
     lambda: PaintSettings(sampler="euler"),
     lambda: PaintSettings(prior_sampler="euler"),
+    lambda: PaintSettings(condition="words"),
     lambda: GlideSettings(guidance_kind="words"),
     lambda: GlideSettings(upsampler_sampler="euler"),
     lambda: checked_arithmetic("glide", precision="fp16", compile=False),
@@ -169,6 +175,7 @@ for wrong in (
         "guidance is '3': give a number from 0 to 100",
         "sampler is 'euler': choose dpm++, ddim, heun or ancestral",
         "prior_sampler is 'euler': choose dpm++, ddim, heun or ancestral",
+        "condition is 'words': choose both, clip, text or neither",
         "guidance_kind is 'words': choose classifier-free, clip or both",
         "upsampler_sampler is 'euler': choose dpm++, ddim, heun or ancestral",
         "precision is 'fp16': choose fp32 or bf16",

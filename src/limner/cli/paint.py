@@ -12,6 +12,7 @@ from limner.cli.places import named, place, try_writing
 from limner.cli.progress import progress
 from limner.pipelines.settings import (
     CLIP_GUIDANCE,
+    CONDITION,
     GLIDE_GUIDANCE,
     GLIDE_SIZES,
     GLIDE_STEPS,
@@ -22,6 +23,7 @@ from limner.pipelines.settings import (
     TEMPERATURE,
     TOKEN_GUIDANCE,
     TOKEN_SIZES,
+    Condition,
     GlideSettings,
     GuidanceKind,
     PaintSettings,
@@ -51,6 +53,8 @@ HELP = """Paint pictures of a prompt, or of several.
 OWN = {
     "steps": ("dalle2", "glide"),
     "prior": ("dalle2",),
+    "condition": ("dalle2",),
+    "text_guidance": ("dalle2",),
     "tile": ("dalle2",),
     "guidance_kind": ("glide",),
     "clip_guidance": ("glide",),
@@ -76,6 +80,8 @@ class Paint:
     """Pixels a side: dalle2 64, 256 or 1024, glide 64 or 256, dalle1 64, unless the weights are your own."""
     prior: Annotated[Prior | None, arg(help_behavior_hint=f"(default: {PRIOR})")] = None
     """dalle2: what imagines a picture's embedding from the words'; with none, theirs is taken for it."""
+    condition: Annotated[Condition | None, arg(help_behavior_hint=f"(default: {CONDITION})")] = None
+    """dalle2: what the decoder is told: the imagined CLIP embedding, the text itself, both or neither."""
     tile: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: none)")] = None
     """dalle2: go from 256 to 1024 in tiles of so many pixels a side: the same picture in less memory."""
     seed: int = 0
@@ -95,6 +101,10 @@ class Paint:
         ),
     ] = None
     """How strongly the words are heeded: 1 as trained, more for more."""
+    text_guidance: Annotated[float | None, arg(metavar="G", help_behavior_hint="(default: as guidance)")] = (
+        None
+    )
+    """dalle2: the same of the text alone, beyond the CLIP embedding, which then has the other to itself."""
     guidance_kind: Annotated[GuidanceKind | None, arg(help_behavior_hint="(default: classifier-free)")] = None
     """glide: what leads to the words: the network without them, noised CLIP, or both."""
     clip_guidance: Annotated[
@@ -167,11 +177,18 @@ class Paint:
             self._glide_settings()
         else:
             self._paint_settings()
+            if self.condition == "neither" and self.guidance is not None:
+                raise ValueError(
+                    f"guidance is {self.guidance}, but the decoder is told neither: leave it out, or choose "
+                    "another --condition"
+                )
         if self.weights is None and self.size is not None:
             checked_size(self.size, {"dalle1": TOKEN_SIZES, "glide": GLIDE_SIZES}.get(self.model, SIZES))
 
     def _paint_settings(self) -> PaintSettings:
-        return PaintSettings(**self._given("prior", "steps", "guidance", "tile"))
+        return PaintSettings(
+            **self._given("prior", "steps", "condition", "guidance", "text_guidance", "tile")
+        )
 
     def _glide_settings(self) -> GlideSettings:
         return glide_settings(**self._given("steps", "guidance", "guidance_kind", "clip_guidance"))

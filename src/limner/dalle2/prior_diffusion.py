@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from limner.diffusion.analytic import analytic_variance
+from limner.diffusion.schedule import Schedule
 from limner.diffusion.spec import DiffusionSpec
 from limner.layers.embeddings import TimeEmbedding
 from limner.layers.transformer import Transformer
+
+# How many noise levels the prior's error is measured at.
+KNOTS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +39,11 @@ class PriorConfig:
 class Prior(nn.Module):
     """[caption tokens, z_t, time, noised z_i, learned query] → causal transformer → z_i at the query.
 
-    Ramesh et al. 2022, section 2.2. The output is the clean, scaled embedding itself, not the noise.
+    Ramesh et al. 2022, section 2.2. The output is the clean, scaled embedding itself, not the noise. How far
+    off it is at each noise level is measured after training, `errors`, and gives the `variance` of a step.
     """
+
+    errors: Tensor
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
@@ -50,6 +59,19 @@ class Prior(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.to_picture = nn.Linear(config.width, config.embedding)
+        self.register_buffer("errors", torch.zeros(KNOTS))
+
+    def times(self) -> list[float]:
+        """The times of `errors`, from the cleanest level to the noisiest."""
+        return [float(t) for t in np.linspace(0, self.config.diffusion.steps - 1, KNOTS)]
+
+    def variance(self, levels: Schedule) -> Float[Tensor, "steps"]:
+        """The analytic variance of the step down from each of `levels`, which the paper samples with.
+
+        It is DDPM's β̃ where nobody has measured `errors`.
+        """
+        found = np.interp(levels.t.numpy(), self.times(), self.errors.float().cpu().numpy())
+        return analytic_variance(levels, torch.from_numpy(found))
 
     def forward(
         self,

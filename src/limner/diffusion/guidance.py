@@ -4,7 +4,7 @@ Order matters: guidance pushes x̂_0 out of the data's range, and clipping puts 
 denoisers with `clip=None`, guide them, and wrap the result in `clipped` or `thresholded`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from einops import rearrange
@@ -32,17 +32,25 @@ def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: float
     return denoise
 
 
-def classifier_free_batched(both: Denoiser, scale: float) -> Denoiser:
-    """`classifier_free` in one call on a doubled batch.
+def classifier_free_batched(every: Denoiser, scales: Sequence[float]) -> Denoiser:
+    """`classifier_free` in one call on a longer batch, one condition after another where there are several.
 
-    `both` holds the conditions of 2B rows: the B conditional ones first, then the B unconditional ones.
+    `every` holds the conditions of (K+1)·B rows, K the number of `scales`: B rows that are told everything,
+    then B that are told one thing less, and so on to B that are told nothing. The guess is
+    c_0 + Σ_k s_k (c_k − c_{k−1}), c_k with the first k things told: each has a scale of its own, of which the
+    first is that of what is told first (Brooks et al. 2022, InstructPix2Pix, eq. 3).
     """
+    sides = len(scales) + 1
 
     def denoise(x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Denoised:
-        denoised = both(torch.cat([x_t, x_t]), torch.cat([t, t]))
-        with_condition, without = denoised.x0.chunk(2)
-        variance = None if denoised.variance is None else denoised.variance.chunk(2)[0]
-        return _extrapolate(Denoised(x0=with_condition, variance=variance), Denoised(x0=without), scale)
+        denoised = every(torch.cat([x_t] * sides), torch.cat([t] * sides))
+        guesses = denoised.x0.chunk(sides)[::-1]
+        variance = None if denoised.variance is None else denoised.variance.chunk(sides)[0]
+        x0 = guesses[0]
+        for number, scale in enumerate(scales):
+            less, more = guesses[number : number + 2]
+            x0 = torch.lerp(x0, more, scale) if number == 0 else x0 + scale * (more - less)
+        return Denoised(x0=x0, variance=variance)
 
     return denoise
 

@@ -46,17 +46,21 @@ def ancestral(
     levels: Schedule,
     draws: Draws,
     *,
-    variance: Literal["small", "large"] = "small",
+    variance: Literal["small", "large"] | Float[Tensor, "steps"] = "small",
     steer: Steer | None = None,
 ) -> Iterator[Step]:
     """Draw each x_{t−1} from p(x_{t−1} | x_t); DDPM algorithm 2.
 
-    The variance is the denoiser's own where it has learned one, else β̃ ("small") or β ("large"). `steer`
-    shifts the mean by Σ ∇ ln p(y | x_t), scale and all (Dhariwal & Nichol 2021, algorithm 1).
+    The variance is the denoiser's own where it has learned one, else β̃ ("small"), β ("large"), or one for
+    each of `levels`, as `analytic_variance` finds it. `steer` shifts the mean by Σ ∇ ln p(y | x_t), scale and
+    all (Dhariwal & Nichol 2021, algorithm 1).
     """
-    if variance not in ("small", "large"):
-        raise ValueError(f"variance is {variance!r}: choose 'small' or 'large'")
-    fixed = levels.posterior_log_variance if variance == "small" else levels.betas.log()
+    if isinstance(variance, Tensor):
+        fixed = variance.log()
+    elif variance in ("small", "large"):
+        fixed = levels.posterior_log_variance if variance == "small" else levels.betas.log()
+    else:
+        raise ValueError(f"variance is {variance!r}: choose 'small' or 'large', or give one for each level")
     total = len(levels)
     x = x_T
     for index, level in enumerate(reversed(range(total))):

@@ -28,10 +28,11 @@ from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
+from limner.pipelines import conditions
 from limner.pipelines.devices import device_named
 from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.progress import Clock, Tick
-from limner.pipelines.sampling import sample, sides, unbounded, within_pixels
+from limner.pipelines.sampling import sample, scales, sides, unbounded, within_pixels
 from limner.pipelines.settings import (
     Commission,
     PaintSettings,
@@ -268,14 +269,15 @@ class Dalle2:
     ) -> Imagined:
         """Prior: words → candidates for z_i, of which the one nearest to z_t is kept; section 2.2.
 
-        Without a prior, z_t itself, the paper's ablation. Raises ValueError for one that is not there.
+        Without a prior, z_t itself, the paper's ablation; also where the decoder is not told z_i, so that
+        nobody reads it. Raises ValueError for a prior that is not there.
         """
         wanted = understood.commissions
-        if settings.prior == "none":
+        if settings.imagining == "none":
             candidates = rearrange(understood.embedding, "b d -> b 1 d")
             advance(len(wanted))
         else:
-            by = self._by_diffusion if settings.prior == "diffusion" else self._by_codes
+            by = self._by_diffusion if settings.imagining == "diffusion" else self._by_codes
             each = settings.prior_candidates
             candidates = rearrange(by(understood, settings, advance), "(b c) d -> b c d", c=each)
         scores = (candidates * rearrange(understood.embedding, "b d -> b 1 d")).sum(dim=-1)
@@ -290,7 +292,7 @@ class Dalle2:
         prior, wanted, each = self.prior, understood.commissions, settings.prior_candidates
         draws = Draws([mix(c.seed, "prior", i) for c in wanted for i in range(each)], device=self.device)
         rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
-        read = _read(understood, rows, settings.prior_guidance)
+        read = _read(understood, rows, sides(settings.prior_guidance))
         z = sample(
             lambda x, t: prior(x, t, tokens=read.tokens, caption=read.embedding, mask=read.mask),
             prior.config.diffusion,
@@ -298,8 +300,9 @@ class Dalle2:
             draws,
             sampler=settings.prior_sampler,
             steps=settings.prior_steps,
-            guidance=settings.prior_guidance,
+            scales=scales(settings.prior_guidance),
             bounds=unbounded,
+            variance=prior.variance,
             advance=lambda: advance(len(wanted)),
         )
         # The prior speaks of z_i times its scale; only the direction counts.
@@ -314,7 +317,7 @@ class Dalle2:
         rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
         return prior_autoregressive.sample(
             self._checked_other(),
-            _read(understood, rows, settings.prior_guidance),
+            _read(understood, rows, sides(settings.prior_guidance)),
             draws,
             guidance=settings.prior_guidance,
             sampling=Sampling(),
@@ -330,11 +333,11 @@ class Dalle2:
 
     def _imagining(self, settings: PaintSettings) -> int:
         """How many steps the prior takes."""
-        if settings.prior == "none":
+        if settings.imagining == "none":
             return 1
         return (
             self._checked_other().config.components
-            if settings.prior == "autoregressive"
+            if settings.imagining == "autoregressive"
             else settings.prior_steps
         )
 
@@ -347,14 +350,19 @@ class Dalle2:
         *,
         advance: Callable[[int], None] = _silently,
     ) -> Drawn:
-        """Decoder: z_i and the words → small picture; section 2.1. Guidance is away from having neither."""
+        """Decoder: z_i and the words → small picture; section 2.1. Guidance is away from having neither.
+
+        Of the two it is told what `settings.condition` says.
+        """
         decoder, wanted = self.decoder, understood.commissions
         side = decoder.config.resolution
         draws = Draws([mix(c.seed, "decoder") for c in wanted], device=self.device)
-        asked = sides(settings.guidance)
-        read = _read(understood, torch.arange(len(wanted), device=self.device), settings.guidance)
-        picture = repeat(imagined.embeddings, "b d -> (s b) d", s=len(asked)) * decoder.config.embedding**0.5
-        keep = repeat(torch.tensor(asked, device=self.device), "s -> (s b)", b=len(wanted))
+        told, leading = conditions.sides(settings.condition, settings.guidance, settings.text_guidance)
+        every = torch.arange(len(wanted), device=self.device)
+        read = _read(understood, every, [side.words for side in told])
+        picture = repeat(imagined.embeddings, "b d -> (s b) d", s=len(told)) * decoder.config.embedding**0.5
+        keep = torch.tensor([side.embedding for side in told], device=self.device)
+        keep = repeat(keep, "s -> (s b)", b=len(wanted))
 
         def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
             with self._arithmetic():
@@ -367,7 +375,7 @@ class Dalle2:
             draws,
             sampler=settings.sampler,
             steps=settings.steps,
-            guidance=settings.guidance,
+            scales=leading,
             bounds=within_pixels,
             advance=lambda: advance(len(wanted)),
         )
@@ -442,7 +450,7 @@ class Dalle2:
             draws,
             sampler=sampler,
             steps=steps,
-            guidance=1.0,
+            scales=(),
             bounds=within_pixels,
             advance=lambda: advance(len(pictures)),
         )
@@ -508,8 +516,8 @@ def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:
     return ClipTokens(read.tokens[rows], read.embedding[rows], read.mask[rows])
 
 
-def _read(understood: Understood, rows: Tensor, guidance: float) -> ClipTokens:
-    """The words, the empty caption or both, one side after the other, as this guidance asks."""
-    parts = [_rows(understood.caption if side else understood.empty, rows) for side in sides(guidance)]
+def _read(understood: Understood, rows: Tensor, words: Sequence[bool]) -> ClipTokens:
+    """For each side the words or the empty caption, one side after the other."""
+    parts = [_rows(understood.caption if side else understood.empty, rows) for side in words]
     tokens, embedding, mask = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return ClipTokens(tokens, embedding, mask)

@@ -31,7 +31,7 @@ from limner.pipelines.known import Kept, known_of
 from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.pictures import seen
 from limner.pipelines.progress import Clock, Tick
-from limner.pipelines.sampling import sample, sides, within_pixels
+from limner.pipelines.sampling import sample, scales, sides, within_pixels
 from limner.pipelines.settings import (
     Commission,
     GlideSettings,
@@ -337,7 +337,7 @@ class Glide:
             draws,
             sampler=settings.sampler,
             steps=steps,
-            guidance=guidance,
+            scales=scales(guidance),
             bounds=_bounds(around),
             advance=lambda: advance(len(wanted)),
             steer=self._steer(wanted, clip_guidance),
@@ -389,7 +389,7 @@ class Glide:
             draws,
             sampler=settings.upsampler_sampler,
             steps=settings.upsampler_steps,
-            guidance=1.0,
+            scales=(),
             bounds=_bounds(around),
             advance=lambda: advance(len(wanted)),
         )

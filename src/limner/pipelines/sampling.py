@@ -1,6 +1,7 @@
 """From noise to data with a network that was trained for it: read it, guide it, clip it, walk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,12 +14,20 @@ from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.pipelines.settings import Sampler
 
+# Levels → the variance of the step down from each of them.
+Variance: TypeAlias = Callable[[Schedule], Float[Tensor, "steps"]]
+
 
 def sides(guidance: float) -> tuple[bool, ...]:
     """What to ask a network for at this guidance: with its condition, without, or both in this order."""
     if guidance == 1:
         return (True,)
     return (False,) if guidance == 0 else (True, False)
+
+
+def scales(guidance: float) -> tuple[float, ...]:
+    """How far to go from each of these sides to the one before it: none where there is but one."""
+    return () if guidance in (0, 1) else (guidance,)
 
 
 def sample(
@@ -29,28 +38,30 @@ def sample(
     *,
     sampler: Sampler,
     steps: int,
-    guidance: float,
+    scales: Sequence[float],
     bounds: Callable[[Denoiser], Denoiser],
     advance: Callable[[], None],
     steer: Steer | None = None,
     levels: Schedule | None = None,
+    variance: Variance | None = None,
 ) -> Float[Tensor, "b *d"]:
     """`steps` steps of `network`, trained as `spec` says, from `x_T` to clean data.
 
-    The network is asked for the rows of x_T once for each of `sides(guidance)`, one side after the other in
-    one batch. `steer` is the gradient of what is wanted besides, scale and all. `bounds` keeps x̂_0 in them
-    after all guidance, as `within_pixels` does. `x_T` is at the noisiest of `levels`, by default of those of
-    training. `advance` is called after each step.
+    The network is asked for the rows of x_T once more than there are `scales`, one side after the other in
+    one batch, the one that is told most first; see `classifier_free_batched`. `steer` is the gradient of what
+    is wanted besides, scale and all. `bounds` keeps x̂_0 in them after all guidance, as `within_pixels` does.
+    `x_T` is at the noisiest of `levels`, by default of those of
+    training. `variance`: see `walk`. `advance` is called after each step.
     """
     trained = spec.levels()
     levels = trained if levels is None else levels
     denoise = denoiser(network, trained, spec.prediction, learned_variance=spec.learned_variance)
-    if len(sides(guidance)) == 2:
-        denoise = classifier_free_batched(denoise, guidance)
+    if scales:
+        denoise = classifier_free_batched(denoise, scales)
     if steer is not None and sampler != "ancestral":
         denoise = steered(denoise, steer, trained, 1.0)
     x = x_T
-    for step in walk(sampler, bounds(denoise), x_T, levels, steps, draws, steer=steer):
+    for step in walk(sampler, bounds(denoise), x_T, levels, steps, draws, steer=steer, variance=variance):
         x = step.x
         advance()
     return x
@@ -75,12 +86,13 @@ def walk(
     draws: Draws,
     *,
     steer: Steer | None = None,
+    variance: Variance | None = None,
 ) -> Iterator[Step]:
     """The sampler of that name, on `steps` of these levels.
 
     "dpm++" takes levels at equal distances in log-SNR, "heun" those of EDM, the others such at equal
-    distances in time. Only "ancestral" draws noise on the way, and `steer`s its mean; the others want a
-    denoiser that is steered already.
+    distances in time. Only "ancestral" draws noise on the way, of the `variance` of every level where it is
+    known, and `steer`s its mean; the others want a denoiser that is steered already.
     """
     if sampler == "dpm++":
         return dpm_solver_pp_2m(denoise, x_T, levels.log_snr_spaced(steps))
@@ -89,4 +101,6 @@ def walk(
     chosen = levels.respace(steps)
     if sampler == "ddim":
         return ddim(denoise, x_T, chosen)
-    return ancestral(denoise, x_T, chosen, draws, steer=steer)
+    if variance is None:
+        return ancestral(denoise, x_T, chosen, draws, steer=steer)
+    return ancestral(denoise, x_T, chosen, draws, variance=variance(chosen), steer=steer)

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, get_args
 Sampler: TypeAlias = Literal["dpm++", "ddim", "heun", "ancestral"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
 Prior: TypeAlias = Literal["diffusion", "autoregressive", "none"]
+Condition: TypeAlias = Literal["both", "clip", "text", "neither"]
 BlendNoise: TypeAlias = Literal["inverted", "shared"]
 GuidanceKind: TypeAlias = Literal["classifier-free", "clip", "both"]
 
@@ -20,7 +21,9 @@ PRIOR_GUIDANCE = 2.0
 PRIOR_CANDIDATES = 2
 SAMPLER: Sampler = "dpm++"
 STEPS = 25
+CONDITION: Condition = "both"
 GUIDANCE = 1.5
+TEXT_GUIDANCE: float | None = None
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
 UPSAMPLER_1024_SAMPLER: Sampler = UPSAMPLER_SAMPLER
@@ -67,9 +70,11 @@ class PaintSettings:
 
     The `prior` imagines `prior_candidates` embeddings for each picture and keeps the one nearest to the words
     (2 in the paper); sampler and steps are the diffusion prior's. With none, the decoder gets the words'
-    embedding in its place. `steps` and `guidance` are the decoder's; a guidance of 1 follows the words as
-    trained, 0 ignores them. The upsamplers are unguided. `tile`: the second one enlarges in tiles of so many
-    pixels a side, for less memory and with the same result; None for the whole picture at once.
+    embedding in its place. `steps`, `condition` and `guidance` are the decoder's. It is told the embedding
+    ("clip"), the words ("text"), both or neither; a guidance of 1 follows what it is told as trained, 0
+    ignores it. A `text_guidance` leads from the embedding alone to both of them, and `guidance` to the
+    embedding; None for one guidance to both. The upsamplers are unguided. `tile`: the second one enlarges in
+    tiles of so many pixels a side, for less memory and with the same result; None for the whole picture.
     """
 
     prior: Prior = PRIOR
@@ -79,7 +84,9 @@ class PaintSettings:
     prior_candidates: int = PRIOR_CANDIDATES
     sampler: Sampler = SAMPLER
     steps: int = STEPS
+    condition: Condition = CONDITION
     guidance: float = GUIDANCE
+    text_guidance: float | None = TEXT_GUIDANCE
     upsampler_sampler: Sampler = UPSAMPLER_SAMPLER
     upsampler_steps: int = UPSAMPLER_STEPS
     upsampler_1024_sampler: Sampler = UPSAMPLER_1024_SAMPLER
@@ -100,8 +107,22 @@ class PaintSettings:
         checked_whole("prior_candidates", self.prior_candidates, 1, MOST_CANDIDATES)
         for name in ("prior_guidance", "guidance"):
             _not_negative(name, getattr(self, name), MOST_GUIDANCE)
+        if self.condition not in get_args(Condition):
+            raise ValueError(f"condition is {self.condition!r}: choose {_listed(get_args(Condition))}")
+        if self.text_guidance is not None:
+            _not_negative("text_guidance", self.text_guidance, MOST_GUIDANCE)
+            if self.condition != "both":
+                raise ValueError(
+                    f"text_guidance is {self.text_guidance}, but the decoder is told {self.condition}: leave "
+                    "it out, or choose condition both"
+                )
 
-    def described(self) -> dict[str, int | float | str]:
+    @property
+    def imagining(self) -> Prior:
+        """The prior that is asked: none where the decoder is not told what it imagines."""
+        return self.prior if self.condition in ("both", "clip") else "none"
+
+    def described(self) -> dict[str, int | float | str | None]:
         """Every knob that a picture depends on, by name, for its metadata."""
         knobs = dataclasses.asdict(self)
         del knobs["tile"]

@@ -392,7 +392,7 @@ def sheet(batches: CaptionedBatches) -> Sampler:
 
         levels = spec.levels()
         denoise = denoiser(network, levels, spec.prediction, learned_variance=spec.learned_variance)
-        denoise = clipped(classifier_free_batched(denoise, GUIDANCE), 1.0)
+        denoise = clipped(classifier_free_batched(denoise, (GUIDANCE,)), 1.0)
         noise = Draws.for_step(0, 0, range(SAMPLES), device=device).normal(3, side, side)
         rows.append(last(dpm_solver_pp_2m(denoise, noise, levels.log_snr_spaced(SAMPLE_STEPS))))
         return grid(torch.cat(rows).cpu(), columns=SAMPLES // 2)

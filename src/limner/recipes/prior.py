@@ -8,6 +8,7 @@ CLIP once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,26 @@ from numpy.typing import NDArray
 from limner import checkpoint
 from limner.clip import Clip
 from limner.dalle2 import prior_diffusion
-from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_objective
+from limner.dalle2.objective import EmbeddingsAndCaptions, Reader, clip_reader, prior_objective
 from limner.dalle2.prior_autoregressive import AutoregressivePriorConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.data.loader import Gallery, open_gallery
+from limner.diffusion.analytic import squared_errors
+from limner.diffusion.process import denoiser
 from limner.diffusion.spec import DiffusionSpec
+from limner.distributed import rank
+from limner.draws import Draws
+from limner.progress import watched
 from limner.recipes.begin import begun, checked_start
+from limner.recipes.codes import finished
 from limner.recipes.embeddings import embedded, load_clip
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig, train
 
 # Per dimension, what the paper's 17.2 is for 1024 dimensions.
 SCALE_PER_DIMENSION = 17.2 / 1024**0.5
+# Of how many pictures the finished prior's error is measured, at each noise level.
+LOOKED_AT = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,13 +194,14 @@ def run(
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
     tokenizer, context = tokenizer_of(reader), text.context
     embeddings = embedded(reader, gallery, weights=checkpoint.digest(clip), out=out)
+    batches = EmbeddingBatches(gallery, embeddings, tokenizer, context, recipe.train.seed)
     torch.manual_seed(recipe.train.seed)
     train(
         begun(Prior(model), model, init_from),
         prior_objective(
             clip_reader(reader), empty=tokenizer([""], context)[0], drop_caption=recipe.drop_caption
         ),
-        EmbeddingBatches(gallery, embeddings, tokenizer, context, recipe.train.seed),
+        batches,
         name="prior",
         model_config=model,
         config=recipe.train,
@@ -199,4 +209,26 @@ def run(
         resume=resume,
         device=device,
     )
+    measure(out / "model", clip_reader(reader), batches, device)
     return out / "model"
+
+
+@torch.inference_mode()
+def measure(model: Path, read: Reader, batches: EmbeddingBatches, device: str | None) -> None:
+    """Write into a finished prior how far off it is at each of its times, for the variance of its steps."""
+    prior = finished(Prior, PriorConfig, model, device)
+    if rank() != 0:
+        return
+    config, place = prior.config, prior.query.device
+    errors, levels = [], config.diffusion.levels()
+    for number, t in enumerate(watched(prior.times(), "measuring the prior's errors")):
+        batch = batches(-1 - number, range(LOOKED_AT))
+        tokens, caption, mask = read(batch.ids.to(place))
+        denoise = denoiser(
+            partial(prior, tokens=tokens, caption=caption, mask=mask), levels, config.diffusion.prediction
+        )
+        z = batch.embeddings.to(place) * config.scale
+        draws = Draws.for_step(batches.seed, -1 - number, range(LOOKED_AT), device=place)
+        errors.append(squared_errors(denoise, levels, z, t, draws).mean())
+    prior.errors.copy_(torch.stack(errors))
+    checkpoint.save(model, prior.state_dict(), config)
