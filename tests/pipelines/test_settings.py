@@ -114,7 +114,7 @@ def test_guidance_is_a_number_in_bounds(name, given_):
 
 
 def test_words_are_guided_apart_only_from_what_is_told_beside_them():
-    with pytest.raises(ValueError, match=r"^text_guidance is 2\.0, but the decoder is told clip: leave it out"):
+    with pytest.raises(ValueError, match=r"^text_guidance is 2\.0, but the decoder is told clip"):
         PaintSettings(condition="clip", text_guidance=2.0)
 
 
