@@ -12,16 +12,28 @@ from PIL import Image, ImageDraw
 
 from limner import checkpoint
 from limner.cli import main
-from limner.dalle2.upsampler import UpsamplerConfig
+from limner.dalle2.decoder import Decoder, DecoderConfig
+from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
+from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.data.sample import sample_dir
 from limner.draws import Draws
 from limner.errors import LimnerError
-from limner.evaluation import edits, enlarging, guidance, inpainting, likelihood_table, solvers
+from limner.evaluation import (
+    diversity,
+    edits,
+    enlarging,
+    guidance,
+    inpainting,
+    likelihood_table,
+    priors,
+    solvers,
+)
 from limner.evaluation.coverage import covered, spread
 from limner.glow import Glow, GlowConfig
 from limner.glow.objective import Pictures as GlowPictures
 from limner.glow.objective import glow_objective
 from limner.pipelines import Generator, load
+from limner.pipelines.settings import PRIOR_GUIDANCE, PRIOR_SAMPLER, PRIOR_STEPS
 from limner.vae import Vae, VaeConfig, vae_objective
 from limner.vae.objective import Pictures as VaePictures
 
@@ -145,7 +157,7 @@ def test_guidance(glide_line, blind, tmp_path, monkeypatch):
     for one in found["guided"]:
         assert one["trial"]["recognised"]["top1"]["total"] == 2 * guidance.COUNT
         assert -1 <= one["score"]["value"] <= 1
-        assert one["spread"] > 0
+        assert one["variety"]["spread"]["value"] > 0
     assert width(tmp_path / "guidance.png") > 100
 
 
@@ -214,6 +226,78 @@ def test_enlarging(untrained, blind, tmp_path, monkeypatch):
         enlarging.run(load("dalle2", weights=untrained), drawings, blind, tmp_path)
     with pytest.raises(LimnerError, match="holds out no drawing of 256 pixels"):
         enlarging.run(load("dalle2", weights=line), sample_dir(), blind, tmp_path)
+
+
+def dalle2_study(name: str, line: Path, judge: Path, out: Path, *options: object) -> dict:
+    arguments = ("evaluate", "--study", name, "--data", sample_dir(), "--judge", judge, "--out", out)
+    arguments += ("--weights", line, "--device", "cpu", *options)
+    assert main([str(argument) for argument in arguments]) == 0
+    return json.loads((out / f"{name}.json").read_text())
+
+
+def test_priors(untrained, blind, tmp_path, monkeypatch):
+    """Untrained priors imagine nothing; what is counted of them follows from their sizes."""
+    for name, value in (("REPEATS", 1), ("TIMED", 2), ("ANALYTIC_STEPS", 5)):
+        monkeypatch.setattr(priors, name, value)
+    with pytest.raises(LimnerError, match="no autoregressive prior"):
+        priors.run(load("dalle2", weights=untrained), sample_dir(), blind, tmp_path)
+    line = Path(shutil.copytree(untrained, tmp_path / "line"))
+    config = AutoregressivePriorConfig(
+        embedding=16, text_width=32, context=32, components=4, buckets=8, dots=4, width=32, layers=1, heads=2
+    )
+    torch.manual_seed(0)
+    checkpoint.save(line / "prior_autoregressive", AutoregressivePrior(config).state_dict(), config)
+    found = dalle2_study("priors", line, blind, tmp_path, "--names", 2)
+    rows = {(one["line"], one["guidance"]): one for one in found["imagined"]}
+    diffusion, analytic = f"diffusion, {PRIOR_SAMPLER} {PRIOR_STEPS}", "diffusion, analytic 5"
+    assert next(iter(rows)) == (diffusion, PRIOR_GUIDANCE)
+    assert list(rows)[-1] == ("none", 1.0)
+    assert len(rows) == 7
+    for one in found["imagined"]:
+        assert -1 <= one["cosine"]["concept"]["value"] <= 1
+        assert one["held"]["top1"]["total"] == found["held"]
+        assert one["seconds"] > 0
+    assert rows[diffusion, PRIOR_GUIDANCE]["above"]["value"] == 0
+
+    def steps(line: str, guidance: float) -> float:
+        return rows[line, guidance]["operations"] - rows["none", 1.0]["operations"]
+
+    # Twice the evaluations for two sides, and 5 for 25 steps; without a prior only CLIP reads.
+    assert steps(diffusion, PRIOR_GUIDANCE) == pytest.approx(2 * steps(diffusion, 1.0))
+    assert steps(analytic, 1.0) == pytest.approx(steps(diffusion, 1.0) * 5 / PRIOR_STEPS)
+    assert rows["none", 1.0]["operations"] > 0
+    parameters = {one["line"]: one["parameters"] for one in found["training"]}
+    assert parameters["autoregressive"] == sum(p.numel() for p in AutoregressivePrior(config).parameters())
+    # Forward and backward are three times forward, of which an evaluation is one row of the two candidates.
+    by_training = {one["line"]: one["operations"] for one in found["training"]}
+    assert by_training["diffusion"] > 3 * steps(diffusion, 1.0) / (2 * PRIOR_STEPS)
+    assert width(tmp_path / "priors_sheet.png") > 32
+
+
+def test_diversity(untrained, glide_line, blind, tmp_path, monkeypatch):
+    monkeypatch.setattr(diversity, "SCALES", (1.0, 6.0))
+    dalle2, glide = load("dalle2", weights=untrained), load("glide", weights=glide_line)
+    with pytest.raises(LimnerError, match="dalle2 paints 32 pixels at first and glide 16"):
+        diversity.run(dalle2, glide, sample_dir(), blind, tmp_path)
+    line = Path(shutil.copytree(untrained, tmp_path / "line"))
+    for part, config_type, kind, sides in (
+        ("decoder", DecoderConfig, Decoder, {"resolution": 16}),
+        ("upsampler", UpsamplerConfig, Upsampler, {"low": 16}),
+    ):
+        config = dataclasses.replace(checkpoint.load(line / part, config_type)[0], **sides)
+        torch.manual_seed(0)
+        model = kind(config)
+        torch.nn.init.normal_(model.unet.head.weight)  # it begins with zeros, and would paint all grey
+        checkpoint.save(line / part, model.state_dict(), config)
+    diversity.run(load("dalle2", weights=line), glide, sample_dir(), blind, tmp_path, names=2)
+    found = json.loads((tmp_path / "diversity.json").read_text())
+    lines = [(one["trial"]["line"], one["trial"]["place"]) for one in found["guided"]]
+    assert lines == [("unCLIP", 1.0), ("unCLIP", 6.0), ("GLIDE", 1.0), ("GLIDE", 6.0)]
+    for number, painter in enumerate(("unCLIP", "GLIDE")):
+        first, last = (found["guided"][2 * number + i]["variety"]["spread"]["value"] for i in (0, 1))
+        assert first > 0
+        assert found["left"][painter]["value"] == pytest.approx(last / first)
+    assert width(tmp_path / "diversity.png") > 100
 
 
 def test_steepness_is_of_edges_alone():

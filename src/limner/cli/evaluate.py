@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from limner.pipelines import Glide
     from limner.pipelines.progress import Tick
 
-Study = Literal["solvers", "guidance", "inpainting", "likelihood", "enlarging", "edits"]
+Study = Literal[
+    "solvers", "guidance", "inpainting", "likelihood", "enlarging", "edits", "priors", "diversity"
+]
 # Whose pictures a study is of.
 OF: dict[Study, Literal["dalle2", "glide"]] = {
     "solvers": "glide",
@@ -27,7 +29,11 @@ OF: dict[Study, Literal["dalle2", "glide"]] = {
     "likelihood": "glide",
     "enlarging": "dalle2",
     "edits": "dalle2",
+    "priors": "dalle2",
+    "diversity": "dalle2",
 }
+# Studies of dalle2 that paint in whatever precision is asked for.
+EITHER_PRECISION: tuple[Study, ...] = ("priors", "diversity")
 
 HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --data emoji --judge runs/judge --out report
@@ -61,8 +67,8 @@ class Evaluate:
     study: Annotated[Study | None, arg(help_behavior_hint="")] = None
     """glide, instead: samplers by their evaluations; both guidances by their scale; inpainting; and
     likelihood, which compares it with the VAE and Glow and needs no --judge. dalle2: enlarging, the second
-    upsampler beside bicubic and Lanczos on drawings of 1024 pixels; and edits, pictures that are given back
-    and changed with words."""
+    upsampler beside bicubic and Lanczos on drawings of 1024 pixels; edits, pictures that are given back and
+    changed with words; priors, what each imagines and costs; and diversity, beside the glide that ships."""
     names: Annotated[int, arg(metavar="N")] = 300
     """How many names to ask for."""
     count: Annotated[int, arg(metavar="N")] = 1
@@ -74,7 +80,8 @@ class Evaluate:
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
     """Weights of your own: a painter's folder, as `limner train` leaves it, or one with autoencoders."""
     precision: Precision = "fp32"
-    """glide: bf16 multiplies in half precision, which is faster where the processor can."""
+    """glide, and the studies priors and diversity: bf16 multiplies in half precision, which is faster where
+    the processor can."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
@@ -109,9 +116,10 @@ class Evaluate:
             raise ValueError(f"names is {self.names}: give a whole number from 1")
         if self.reconstructions and self.reranking:
             raise ValueError("reconstructions and reranking are reports of their own: ask for one of them")
-        if self.model != "glide" and self.precision != "fp32":
+        if self.model != "glide" and self.precision != "fp32" and self.study not in EITHER_PRECISION:
             raise ValueError(
-                f"precision is '{self.precision}', which only glide is measured in: leave it out"
+                f"precision is '{self.precision}', which only glide is measured in, and the studies "
+                f"{' and '.join(EITHER_PRECISION)}: leave it out"
             )
         if self.study is not None:
             if self.model != (whose := OF[self.study]):
@@ -210,7 +218,16 @@ class Evaluate:
         )
 
     def _study(self, study: Study) -> Path:
-        from limner.evaluation import edits, enlarging, guidance, inpainting, likelihood_table, solvers
+        from limner.evaluation import (
+            diversity,
+            edits,
+            enlarging,
+            guidance,
+            inpainting,
+            likelihood_table,
+            priors,
+            solvers,
+        )
         from limner.pipelines import load, load_generator
 
         if study == "likelihood":
@@ -226,9 +243,12 @@ class Evaluate:
             return likelihood_table.run(generators, glide, self.data, self.out, seed=self.seed)
         if (places := self._places()) is None:
             raise ValueError(f"study is '{study}': give --data, --judge and --out")
-        if study in ("enlarging", "edits"):
-            measure = enlarging.run if study == "enlarging" else edits.run
-            painter = load("dalle2", weights=self.weights, device=self._device())
+        if OF[study] == "dalle2":
+            painter = load("dalle2", weights=self.weights, device=self._device(), precision=self.precision)
+            if study == "diversity":
+                glide = load("glide", device=self._device(), precision=self.precision)
+                return diversity.run(painter, glide, *places, names=self.names, seed=self.seed)
+            measure = {"enlarging": enlarging.run, "edits": edits.run, "priors": priors.run}[study]
             return measure(painter, *places, names=self.names, seed=self.seed)
         run = {"solvers": solvers.run, "guidance": guidance.run, "inpainting": inpainting.run}[study]
         return run(self._glide(), *places, names=self.names, seed=self.seed)

@@ -19,12 +19,21 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from limner.clip import Clip, ClipConfig
-from limner.evaluation.coverage import K, covered, spread
 from limner.evaluation.intervals import Estimate, bootstrap
 from limner.evaluation.report import set_task
 from limner.evaluation.reranking import plotter
 from limner.evaluation.table import replaced
-from limner.evaluation.trials import Painted, Trial, Way, judged, painted, real_features, table
+from limner.evaluation.trials import (
+    Painted,
+    Trial,
+    Variety,
+    Way,
+    judged,
+    painted,
+    real_features,
+    table,
+    variety,
+)
 from limner.pipelines.loading import loaded
 from limner.pipelines.png import contact_sheet
 from limner.pipelines.ranking import clip_folder, cosines
@@ -60,12 +69,10 @@ class Guided:
 
     trial: Trial
     score: Estimate
-    precision: float
-    recall: float
-    spread: float
+    variety: Variety
 
 
-def ways() -> list[Way]:
+def ways() -> list[Way[GlideSettings]]:
     """Every scale of both kinds."""
     free = [Way("classifier-free", scale, GlideSettings(guidance=scale)) for scale in CLASSIFIER_FREE]
     clip = [Way("CLIP", scale, GlideSettings(guidance_kind="clip", clip_guidance=scale)) for scale in CLIP]
@@ -82,16 +89,17 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
     labels = [one.name for one in task.names for _ in range(COUNT)]
     prompts = [one.prompt for one in task.names]
     clip = loaded(clip_folder(None), ClipConfig, Clip, painter.device)
-    found = painted(painter, task, task.names, ways(), count=COUNT, seed=seed)
+
+    def paint(asked: Sequence[str], settings: GlideSettings) -> list[Image.Image]:
+        return painter.paint(asked, count=COUNT, size=painter.sizes[0], seed=seed, settings=settings)
+
+    found = painted(paint, task.judge, prompts, ways())
     real = real_features(task, painter.sizes[0])
     guided = [
         Guided(
             trial=judged(one, task, real, labels, seed=seed),
             score=bootstrap(scores(clip, prompts, one), labels, seed=seed),
-            precision=float(covered(real, one.features).float().mean()),
-            # One of each prompt: among four, the third neighbour might be the last of the same prompt.
-            recall=float(covered(one.features[::COUNT], real, k=min(K, len(prompts) - 1)).float().mean()),
-            spread=sum(apart := spread(one.features, labels)) / len(apart),
+            variety=variety(one, real, labels, count=COUNT, seed=seed),
         )
         for one in found
     ]
@@ -135,9 +143,9 @@ def text(painter: "Glide", guided: Sequence[Guided], *, names: int, seed: int) -
             one.trial.recognised.top5.percent(),
             one.score.decimal(),
             f"{one.trial.frechet:.1f}",
-            f"{one.precision:.2f}",
-            f"{one.recall:.2f}",
-            f"{one.spread:.3f}",
+            f"{one.variety.precision:.2f}",
+            f"{one.variety.recall:.2f}",
+            one.variety.spread.decimal(),
         )
         for one in guided
     ]
@@ -162,8 +170,8 @@ def plot(guided: Sequence[Guided]) -> "Figure":
         "CLIP score": [one.score.value for one in guided],
     }
     diversity = {
-        "recall": [one.recall for one in guided],
-        "distance within a prompt": [one.spread for one in guided],
+        "recall": [one.variety.recall for one in guided],
+        "distance within a prompt": [one.variety.spread.value for one in guided],
     }
     kinds = [one.trial.line for one in guided]
     for row, (good, heights) in zip(grid, fidelity.items(), strict=True):
@@ -186,7 +194,5 @@ def sheet(found: Sequence[Painted], prompts: Sequence[str]) -> Image.Image:
     """The first prompts, a row for each scale."""
     shown = COUNT * min(SHOWN, len(prompts))
     pictures = [picture for one in found for picture in one.pictures[:shown]]
-    captions = [
-        f"{one.way.line} {one.way.place:g}: {prompts[i // COUNT]}" for one in found for i in range(shown)
-    ]
+    captions = [f"{one.line} {one.place:g}: {prompts[i // COUNT]}" for one in found for i in range(shown)]
     return contact_sheet(pictures, captions, columns=shown)

@@ -30,7 +30,7 @@ from limner.evaluation.retrieval import STYLED, clip_retrieval
 from limner.evaluation.table import HELD_OUT, Distance, Recognition, Report, show, write
 
 if TYPE_CHECKING:
-    from limner.pipelines import Dalle1, Dalle2, Glide, GlideSettings, TokenSettings
+    from limner.pipelines import Dalle1, Dalle2, Glide, GlideSettings, PaintSettings, TokenSettings
     from limner.pipelines.progress import Tick
     from limner.pipelines.stages import Imagined
 
@@ -312,14 +312,16 @@ def distances(
     )
 
 
-def imagination(painter: "Dalle2", seed: int) -> Callable[[Sequence[str]], Float[Tensor, "n d"]]:
+def imagination(
+    painter: "Dalle2", seed: int, settings: "PaintSettings | None" = None
+) -> Callable[[Sequence[str]], Float[Tensor, "n d"]]:
     """Captions → the prior's embeddings, as this painter samples them."""
 
     def imagine(captions: Sequence[str]) -> Float[Tensor, "n d"]:
         parts = []
         for start in range(0, len(captions), AT_ONCE):
             some = list(captions[start : start + AT_ONCE])
-            stages = painter.paint(some, seed=seed, stages=True)
+            stages = painter.paint(some, seed=seed, settings=settings, stages=True)
             next(stages)  # the words; nothing after the embedding is painted, for nobody asks
             parts.append(cast("Imagined", next(stages)).embeddings.cpu())
         return torch.cat(parts)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -41,7 +42,7 @@ HEADER = (
 )
 
 
-def ways() -> list[Way]:
+def ways() -> list[Way[GlideSettings]]:
     """Every sampler at every number of evaluations, the long one last."""
     found = []
     for sampler in ("dpm++", "ddim", "heun", "ancestral"):
@@ -61,7 +62,11 @@ def run(painter: "Glide", data: Path, judge: Path, out: Path, *, names: int = 30
     plotter()
     task = set_task(data, judge, names=names, device=str(painter.device))
     labels = [one.name for one in task.names]
-    found = painted(painter, task, task.names, ways(), count=1, seed=seed)
+
+    def paint(prompts: Sequence[str], settings: GlideSettings) -> list[Image.Image]:
+        return painter.paint(prompts, size=painter.sizes[0], seed=seed, settings=settings)
+
+    found = painted(paint, task.judge, [one.prompt for one in task.names], ways())
     real = real_features(task, painter.sizes[0])
     trials = [judged(one, task, real, labels, seed=seed) for one in found]
     apart = [difference(one, found[-1], task, labels, seed=seed) for one in found]
@@ -89,7 +94,7 @@ def sheet(found: Sequence[Painted], out: Path, *, shown: int = 10) -> None:
     from limner.pipelines.png import contact_sheet
 
     pictures = [picture for one in found for picture in one.pictures[:shown]]
-    captions = [f"{one.way.line} {one.way.place:g}" for one in found for _ in one.pictures[:shown]]
+    captions = [f"{one.line} {one.place:g}" for one in found for _ in one.pictures[:shown]]
     packed = io.BytesIO()
     columns = len(found[0].pictures[:shown])
     contact_sheet(pictures, captions, columns=columns).save(packed, format="PNG", optimize=True)

@@ -1,41 +1,44 @@
-"""The same pictures painted in several ways, each judged alike: what solvers and guidance are compared by.
+"""The same pictures painted in several ways, each judged alike: what ways of painting are compared by.
 
-Every way paints the same prompts from the same seeds at the base's size, so that differences are of the ways
-and not of chance.
+Every way paints the same prompts from the same seeds at the smallest size, so that differences are of the
+ways and not of chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from limner.evaluation.coverage import K, covered, spread
 from limner.evaluation.frechet import frechet_distance, gaussian
 from limner.evaluation.intervals import Estimate, bootstrap
-from limner.evaluation.recognition import Recognised
-from limner.evaluation.report import Asked, Task, opened
+from limner.evaluation.recognition import Judge, Recognised
+from limner.evaluation.report import Task, opened
 from limner.progress import watched
 
-if TYPE_CHECKING:
-    from limner.pipelines import Glide, GlideSettings
+S = TypeVar("S")
+# Prompts and settings → as many pictures of each prompt as the study asks for, prompt by prompt.
+Paint = Callable[[Sequence[str], S], list[Image.Image]]
 
 
 @dataclass(frozen=True)
-class Way:
+class Way(Generic[S]):
     """A line of the plot, its place on it, and how to paint."""
 
     line: str
     place: float
-    settings: "GlideSettings"
+    settings: S
 
 
 @dataclass(frozen=True)
 class Painted:
-    """What a way painted: the pictures, and the judge's features of them (n, f)."""
+    """What a way painted, by its `line` and `place`: pictures, and the judge's features of them (n, f)."""
 
-    way: Way
+    line: str
+    place: float
     pictures: list[Image.Image]
     features: Tensor
 
@@ -50,21 +53,40 @@ class Trial:
     frechet: float
 
 
-def painted(
-    painter: "Glide", task: Task, asked: Sequence[Asked], ways: Sequence[Way], *, count: int, seed: int
-) -> list[Painted]:
-    """`count` pictures of each prompt in every way; row i of all of them is of the same prompt and seed."""
+@dataclass(frozen=True, kw_only=True)
+class Variety:
+    """How much there is of what is real, and how different pictures of one prompt are.
+
+    `precision` and `recall`: Kynkäänniemi et al. 2019, for recall from one picture of each prompt, for among
+    several the third neighbour might be the last of the same prompt. `spread`: the mean cosine distance
+    between pictures of one prompt, in the judge's features.
+    """
+
+    precision: float
+    recall: float
+    spread: Estimate
+
+
+def painted(paint: Paint[S], judge: Judge, prompts: Sequence[str], ways: Sequence[Way[S]]) -> list[Painted]:
+    """Every prompt in every way; row i of all of them is of the same prompt and seed."""
     found = []
     for way in watched(ways, "painting in every way"):
-        pictures = painter.paint(
-            [one.prompt for one in asked],
-            count=count,
-            size=painter.sizes[0],
-            seed=seed,
-            settings=way.settings,
-        )
-        found.append(Painted(way, pictures, task.judge.look(pictures, total=len(pictures))))
+        pictures = paint(prompts, way.settings)
+        found.append(Painted(way.line, way.place, pictures, judge.look(pictures, total=len(pictures))))
     return found
+
+
+def variety(
+    found: Painted, real: Float[Tensor, "n f"], names: Sequence[str], *, count: int, seed: int
+) -> Variety:
+    """Of one way, which painted `count` pictures of each prompt, beside `real` drawings."""
+    of_each = found.features[::count]
+    apart = spread(found.features, names)
+    return Variety(
+        precision=float(covered(real, found.features).float().mean()),
+        recall=float(covered(of_each, real, k=min(K, len(of_each) - 1)).float().mean()),
+        spread=bootstrap(apart, list(dict.fromkeys(names)), seed=seed),
+    )
 
 
 def real_features(task: Task, detail: int) -> Float[Tensor, "n f"]:
@@ -77,8 +99,8 @@ def judged(
 ) -> Trial:
     """The judge on one way's pictures."""
     return Trial(
-        line=found.way.line,
-        place=found.way.place,
+        line=found.line,
+        place=found.place,
         recognised=task.judge.of(found.features, names, seed=seed),
         frechet=frechet_distance(gaussian(real), gaussian(found.features)),
     )
