@@ -169,6 +169,10 @@ def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
     assert refuses("evaluate", *three) == "data is 'none', which is no folder"
     assert refuses("evaluate", *three, "--names", "0").startswith("names is 0")
     assert refuses("evaluate", "--sheet", "sheet.jpg").startswith("sheet is 'sheet.jpg'")
+    for of in ((), ("--model", "glide", "--sheet", "sheet.png")):
+        assert refuses("evaluate", "--full-size", *of).startswith(
+            "full_size is of the sheet that dalle2 paints"
+        )
     assert refuses("evaluate", "--reconstructions").startswith("nothing is asked for")
     three = ("--data", ".", "--judge", ".", "--out", "out")
     for asked in (("--sheet", "sheet.png"), ("--sheet", "sheet.png", *three)):

@@ -43,7 +43,8 @@ HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --study solvers --model glide --names 100 --data emoji --judge runs/judge --out report
   limner evaluate --study likelihood --model glide --data emoji --out report
   limner evaluate --study enlarging --names 100 --data vector --judge runs/judge --out report
-  limner evaluate --sheet sheet.png"""
+  limner evaluate --sheet sheet.png
+  limner evaluate --sheet large.png --full-size"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ class Evaluate:
     """Where the report and the pictures go."""
     sheet: Annotated[Path | None, arg(metavar="PNG", help_behavior_hint="")] = None
     """Where to lay out 64 prompts that were chosen before anything was painted."""
+    full_size: bool = False
+    """dalle2: lay out eight of them instead, each as large as it can be painted, 1024 pixels a side."""
     reconstructions: bool = False
     """Instead of a painter: what vae, vqvae, vqvae2 and dvae give back of pictures they have not seen."""
     reranking: bool = False
@@ -114,6 +117,8 @@ class Evaluate:
         """What cannot be asked for, before anything heavy is loaded."""
         if self.names < 1:
             raise ValueError(f"names is {self.names}: give a whole number from 1")
+        if self.full_size and (self.model != "dalle2" or self.sheet is None):
+            raise ValueError("full_size is of the sheet that dalle2 paints: give --sheet PNG, and no --model")
         if self.reconstructions and self.reranking:
             raise ValueError("reconstructions and reranking are reports of their own: ask for one of them")
         if self.model != "glide" and self.precision != "fp32" and self.study not in EITHER_PRECISION:
@@ -164,10 +169,11 @@ class Evaluate:
         return self.data, self.judge, self.out
 
     def _paint(self, sheet: Path) -> Path:
-        from limner.evaluation.sheet import contact_sheet
+        from limner.evaluation.sheet import contact_sheet, full_sheet
 
         with progress() as on_tick:
-            return contact_sheet(lambda prompts: self._painted(prompts, on_tick), sheet)
+            lay_out = full_sheet if self.full_size else contact_sheet
+            return lay_out(lambda prompts: self._painted(prompts, on_tick), sheet)
 
     def _painted(self, prompts: Sequence[str], on_tick: Callable[["Tick"], None]) -> list["Image.Image"]:
         """One picture of each prompt."""
@@ -180,7 +186,8 @@ class Evaluate:
             glide = self._glide()
             return glide.paint(prompts, seed=self.seed, on_tick=on_tick)
         dalle2 = load("dalle2", weights=self.weights, device=self._device())
-        return dalle2.paint(prompts, seed=self.seed, on_tick=on_tick)
+        size = dalle2.sizes[-1] if self.full_size else None
+        return dalle2.paint(prompts, size=size, seed=self.seed, on_tick=on_tick)
 
     def _measure(self, data: Path, judge: Path, out: Path) -> Path:
         from limner.evaluation.report import of_dalle1, of_dalle2, of_glide

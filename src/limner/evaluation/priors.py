@@ -293,8 +293,8 @@ def text(
         f"most of which training has seen, and of {held} held-out captions of these, name and style; the "
         f"prior keeps the better of {PaintSettings().prior_candidates}. Fréchet distance: of the judge's "
         "features from real drawings; from so few pictures it is too large, and alike so in every row. "
-        f"Operations are counted, and milliseconds are medians of {REPEATS} times {TIMED} embeddings at once, "
-        "reading the captions included. In brackets: 95 % intervals.\n"
+        f"Operations are counted, milliseconds are medians of {REPEATS} times {TIMED} embeddings at once; "
+        "both include reading the captions. In brackets: 95 % intervals.\n"
     )
 
 

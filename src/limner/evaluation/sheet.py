@@ -18,6 +18,7 @@ from limner.data.splits import fraction
 from limner.data.words import named
 from limner.errors import LimnerError
 from limner.evaluation.names import BENCHMARK, plain
+from limner.pipelines.png import contact_sheet as beside
 
 TRAINED, PAIRS = 32, 16
 
@@ -94,6 +95,8 @@ COMPOSED: tuple[str, ...] = (
 )
 PROMPTS: tuple[str, ...] = KNOWN + UNSEEN + COMPOSED
 """All 64, in the order of the sheet."""
+EIGHT: tuple[str, ...] = PROMPTS[::8]
+"""Those of them that are laid out at full size: the first of every row."""
 
 HEADINGS = (
     (0, "names in a style that training has seen them in"),
@@ -131,10 +134,24 @@ def contact_sheet(paint: Callable[[Sequence[str]], list[Image.Image]], path: Pat
 
     `paint` gives one picture for each prompt, in order. Raises LimnerError when `path` cannot be written.
     """
-    pictures = paint(PROMPTS)
-    if len(pictures) != len(PROMPTS):
-        raise ValueError(f"paint: gave {len(pictures)} pictures for {len(PROMPTS)} prompts; one for each")
-    sheet = laid_out(pictures)
+    return _saved(laid_out(_painted(paint, PROMPTS)), path)
+
+
+def full_sheet(paint: Callable[[Sequence[str]], list[Image.Image]], path: Path) -> Path:
+    """The same of `EIGHT` of them, each picture as large as it is painted."""
+    return _saved(beside(_painted(paint, EIGHT), EIGHT, columns=len(EIGHT) // 2), path)
+
+
+def _painted(
+    paint: Callable[[Sequence[str]], list[Image.Image]], prompts: Sequence[str]
+) -> list[Image.Image]:
+    pictures = paint(prompts)
+    if len(pictures) != len(prompts):
+        raise ValueError(f"paint: gave {len(pictures)} pictures for {len(prompts)} prompts; one for each")
+    return pictures
+
+
+def _saved(sheet: Image.Image, path: Path) -> Path:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
