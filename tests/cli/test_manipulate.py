@@ -99,6 +99,9 @@ def test_a_probe(run, painter):
     status, paths, errors = run("probe", "dog.png", "--dims", 1, 16, "--size", 64)
     assert (status, paths, errors) == (0, ["paintings/dog-probed.png"], "")
     assert probe(painter, Image.open("dog.png"), dimensions=[1, 16], size=64)[0] == [1, 16]
+    kept = painter.prior_autoregressive.pca.kept
+    with Image.open(paths[0]) as sheet:
+        assert sheet.text["kept"] == f"{kept[0]:.4f} {kept[15]:.4f}"
     with Image.open(paths[0]) as sheet:
         assert sheet.text["dims"] == "1 16"
 
@@ -120,6 +123,10 @@ def test_at_1024(run):
         (
             ["vary", "cat.png", "--count", 2, "--out", "a.png"],
             "limner: out is 'a.png', one file for 2 pictures",
+        ),
+        (
+            ["blend", "cat.png", "dog.png", "--seed", 3],
+            "limner: seed is 3, but inverted noise is the pictures' own: leave it out, or choose --noise shared",
         ),
         (
             ["blend", "cat.png", "dog.png", "--steps", 1],

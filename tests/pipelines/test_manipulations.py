@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from limner.clip import unit
-from limner.pipelines import manipulations
-from limner.pipelines.manipulations import blend, edit, embed, invert, render, slerp, vary
+from limner.pipelines import inversion, manipulations
+from limner.pipelines.inversion import embed, invert, render
+from limner.pipelines.manipulations import blend, edit, slerp, vary
 from limner.pipelines.pictures import seen
 from limner.pipelines.settings import Commission
 from limner.pipelines.stages import to_images
@@ -32,7 +33,7 @@ def images():
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
     """Half of the steps: the random networks come back well enough, and it takes half as long."""
-    monkeypatch.setattr(manipulations, "STEPS", 10)
+    monkeypatch.setattr(inversion, "STEPS", 10)
 
 
 # Of what comes back, at least, and of what is something else, at most.
@@ -79,10 +80,10 @@ def test_small_pictures_need_no_upsampler(painter, images, monkeypatch):
 
 
 def test_without_refinements_it_comes_back_less_well(painter, images, monkeypatch):
-    monkeypatch.setattr(manipulations, "REFINEMENTS", 0)
+    monkeypatch.setattr(inversion, "REFINEMENTS", 0)
     (back,) = render(painter, invert(painter, images[:1], size=64), size=64)
     once = psnr(back, to_images(seen(images[:1], 64))[0])
-    monkeypatch.setattr(manipulations, "REFINEMENTS", 3)
+    monkeypatch.setattr(inversion, "REFINEMENTS", 3)
     (back,) = render(painter, invert(painter, images[:1], size=64), size=64)
     assert psnr(back, to_images(seen(images[:1], 64))[0]) > once + 6
 
@@ -115,14 +116,14 @@ def test_variations_keep_what_clip_sees_and_draw_the_rest(painter, images):
 
 def test_an_edit_turns_by_its_strength(painter, images):
     monitored = []
-    painted = manipulations._render
+    painted = manipulations.rendered
 
     def render_(painter, latent, side, clock):
         monitored.append(latent)
         return painted(painter, latent, side, clock)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manipulations, "_render", render_)
+        patch.setattr(manipulations, "rendered", render_)
         edit(painter, images[0], "two fish", source="a pear", strength=0.4, steps=2, size=64)
         edit(painter, images[0], "two fish", strength=1.0, size=64)
     z_i = embed(painter, images[:1])[0]

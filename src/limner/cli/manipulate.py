@@ -147,13 +147,19 @@ class Blend(Options):
     """Pictures on the way, both ends included."""
     noise: BlendNoise = "inverted"
     """inverted: the ends are the two pictures themselves; shared: all from one noise, the seed's."""
-    seed: int = 0
+    seed: Annotated[int | None, arg(help_behavior_hint="(default: 0)")] = None
     """Of the shared noise."""
 
     def run(self) -> None:
         """Refuse what cannot be done, then do it."""
         checked_whole("steps", self.steps, 2, MOST_PICTURES)
-        checked_seed(self.seed, 1)
+        if self.seed is not None and self.noise != "shared":
+            raise ValueError(
+                f"seed is {self.seed}, but inverted noise is the pictures' own: leave it out, or choose "
+                "--noise shared"
+            )
+        chosen = 0 if self.seed is None else self.seed
+        checked_seed(chosen, 1)
 
         def work(
             painter: "Dalle2", images: "list[Image.Image]", on_tick: "Callable[[Tick], None]"
@@ -166,11 +172,11 @@ class Blend(Options):
                 steps=self.steps,
                 noise=self.noise,
                 size=self.size,
-                seed=self.seed,
+                seed=chosen,
                 on_tick=on_tick,
             )
 
-        seed = {"seed": str(self.seed)} if self.noise == "shared" else {}
+        seed = {"seed": str(chosen)} if self.noise == "shared" else {}
         self.deliver(
             [self.first, self.last],
             work,
@@ -242,7 +248,8 @@ class Probe:
     dims: Annotated[
         tuple[int, ...] | None, arg(metavar="N [N ...]", help_behavior_hint="(default: 20 … all)")
     ] = None
-    """From how many principal components of its embedding to paint it, one picture for each."""
+    """From how many principal components of its embedding to paint it, one picture for each; below it stands
+    how much of the variance of all pictures these keep."""
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256)")] = None
     """Pixels a side of each: 64, 256 or 1024, unless the weights are your own."""
     seed: int = 0
@@ -278,5 +285,9 @@ class Probe:
             )
         says = {"model": "dalle2", "weights": painter.digest, "limner": __version__, "of": fingerprint(image)}
         says |= {"probes": self.image.name, "dims": " ".join(map(str, dims)), "seed": str(self.seed)}
-        sheet = contact_sheet(made, [f"{number} components" for number in dims], columns=min(len(made), 9))
+        assert painter.prior_autoregressive is not None  # `probe` has seen to that
+        kept = painter.prior_autoregressive.pca.kept.tolist()
+        titles = [f"{number} components, {100 * kept[number - 1]:.0f} % of variance" for number in dims]
+        says["kept"] = " ".join(f"{kept[number - 1]:.4f}" for number in dims)
+        sheet = contact_sheet(made, titles, columns=min(len(made), 9))
         print(where.save(encode_png(sheet, says), f"{slug(self.image.stem)}-probed"))

@@ -33,7 +33,8 @@ from limner.evaluation.reconstruction import psnr
 from limner.evaluation.report import opened
 from limner.evaluation.table import replaced
 from limner.evaluation.trials import table
-from limner.pipelines.manipulations import CLEANEST, REFINEMENTS, direction_of, invert, render, slerp
+from limner.pipelines.inversion import CLEANEST, REFINEMENTS, invert, render
+from limner.pipelines.manipulations import direction_of, slerp
 from limner.pipelines.pictures import seen
 from limner.pipelines.png import contact_sheet
 from limner.progress import watched
