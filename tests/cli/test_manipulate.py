@@ -126,7 +126,8 @@ def test_at_1024(run):
         ),
         (
             ["blend", "cat.png", "dog.png", "--seed", 3],
-            "limner: seed is 3, but inverted noise is the pictures' own: leave it out, or choose --noise shared",
+            "limner: seed is 3, but inverted noise is the pictures' own: leave it out, or choose "
+            "--noise shared",
         ),
         (
             ["blend", "cat.png", "dog.png", "--steps", 1],
