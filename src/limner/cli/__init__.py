@@ -21,6 +21,7 @@ from limner.cli import (
     complete,
     data,
     evaluate,
+    formats,
     glide,
     info,
     latents,
@@ -50,6 +51,8 @@ Command = (
     | Annotated[train.Train, subcommand("train", description=train.HELP)]
     | Annotated[data.Data, subcommand("data", description=data.HELP)]
     | Annotated[evaluate.Evaluate, subcommand("evaluate", description=evaluate.HELP)]
+    | Annotated[formats.Open, subcommand("open", description=formats.OPEN_HELP)]
+    | Annotated[formats.Convert, subcommand("convert", description=formats.CONVERT_HELP)]
     | Annotated[info.Info, subcommand("info", description=info.HELP)]
 )
 

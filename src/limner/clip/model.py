@@ -145,8 +145,9 @@ class VisionTower(nn.Module):
                 nn.Flatten(),
                 nn.Linear((tokens - 1) * config.layout, embedding, bias=False),
             )
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+        # Real numbers even where a network is built without memory, for no checkpoint brings them.
+        for name, values in (("mean", PIXEL_MEAN), ("std", PIXEL_STD)):
+            self.register_buffer(name, torch.tensor(values, device="cpu").view(3, 1, 1), persistent=False)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"] | None = None) -> Features:
         """Read pictures in [-1, 1], noised to the levels `t` where the tower knows those.

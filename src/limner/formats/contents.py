@@ -1,0 +1,136 @@
+"""What lies at a path: one file of tensors, or a folder of them with its settings beside."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from limner.errors import LimnerError
+from limner.formats.files import AGAIN, json_beside, read
+
+# Settings that are known by their names, the more telling first.
+SETTINGS = ("open_clip_config.json", "config.json")
+INDEX = ".safetensors.index.json", ".bin.index.json"
+SUFFIXES = ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Tensors by name, as one network or several have them, and what stands beside them.
+
+    `kind`: how the file keeps them. `settings`: the JSON of the folder, empty for a file alone; `said`: what
+    the file itself holds besides tensors. `size`: bytes on the disk. `files`: those of a folder with several
+    that are no shards of one; `tensors` is empty then.
+    """
+
+    path: Path
+    kind: str
+    tensors: Mapping[str, Tensor]
+    settings: Mapping[str, Any]
+    said: Mapping[str, Any]
+    size: int
+    files: tuple["Contents", ...] = ()
+
+    def each(self) -> tuple["Contents", ...]:
+        """The files one by one, a lone one as well."""
+        return self.files or (self,)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape; LimnerError where there is none of that name."""
+        if name not in self.tensors:
+            raise LimnerError(f"{self.path} lacks the tensor '{name}', without which its sizes are unknown")
+        return tuple(self.tensors[name].shape)
+
+    def under(self, *prefixes: str) -> "Contents":
+        """With the first of these prefixes that there are tensors under taken off, and nothing else kept."""
+        for prefix in prefixes:
+            inside = {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
+            if inside:
+                return replace(self, tensors=inside)
+        return self
+
+
+def look(path: Path) -> Contents:
+    """Read a file, or a folder with one checkpoint in it, whole or in shards.
+
+    Raises LimnerError for what is missing, damaged, ambiguous or refused.
+    """
+    if not path.exists():
+        raise LimnerError(f"there is nothing at {path}: give a file or a folder of weights")
+    if path.is_file():
+        return _file(path, _settings(path.parent) if _alone(path) else {})
+    found = sorted(path.iterdir())
+    indices = [one for one in found if one.name.endswith(INDEX)]
+    if indices:
+        return _joined(path, _shards(indices[0]))
+    # The same weights may lie there as safetensors and as pickles: the first kind that there is.
+    files = next(
+        (some for suffix in SUFFIXES if (some := [one for one in found if one.name.endswith(suffix)])), []
+    )
+    if not files:
+        raise LimnerError(f"{path} holds no weights: give a folder with a file in {', '.join(SUFFIXES)}")
+    if len(files) == 1:
+        return _file(files[0], _settings(path))
+    several = tuple(_file(one, {}) for one in files)
+    return Contents(
+        path=path,
+        kind=f"{len(files)} files, {several[0].kind}",
+        tensors={},
+        settings=_settings(path),
+        said={},
+        size=sum(one.size for one in several),
+        files=several,
+    )
+
+
+def _file(path: Path, settings: Mapping[str, Any]) -> Contents:
+    file = read(path)
+    return Contents(
+        path=path, kind=file.kind, tensors=file.tensors, settings=settings, said=file.said, size=file.size
+    )
+
+
+def _joined(path: Path, files: Sequence[Path]) -> Contents:
+    """The shards of one checkpoint."""
+    read_ = [read(file) for file in files]
+    tensors: dict[str, Tensor] = {}
+    for file in read_:
+        doubled = tensors.keys() & file.tensors.keys()
+        if doubled:
+            raise LimnerError(f"{file.path} has '{min(doubled)}', as another file of {path} does: {AGAIN}")
+        tensors |= file.tensors
+    said = {name: value for file in read_ for name, value in file.said.items()}
+    return Contents(
+        path=path,
+        kind=f"{len(read_)} shards, {read_[0].kind}",
+        tensors=tensors,
+        settings=_settings(path),
+        said=said,
+        size=sum(file.size for file in read_),
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, all of them in its own folder."""
+    names = json_beside(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise LimnerError(f"{index} has no weight_map: {AGAIN}")
+    files = sorted({str(name) for name in names.values()})
+    for name in files:
+        if Path(name).name != name:
+            raise LimnerError(f"{index} names '{name}', which lies outside of its folder: do not trust it")
+    return [index.parent / name for name in files]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    for name in SETTINGS:
+        if (folder / name).is_file():
+            return json_beside(folder / name)
+    return {}
+
+
+def _alone(path: Path) -> bool:
+    """Whether the settings beside a file can only be its own."""
+    return sum(one.name.endswith(SUFFIXES) for one in path.parent.iterdir()) == 1

@@ -1,0 +1,98 @@
+"""What every format says of a checkpoint: the parts it holds for limner, and all that was not certain."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limner.errors import LimnerError
+from limner.formats.contents import Contents
+from limner.formats.places import Place, Taken, take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumptions:
+    """What weights do not say, where somebody knows it: CLIP's activation, and the width of its heads."""
+
+    activation: str | None = None
+    head_width: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One network: `config` and `state` as limner has them, what did not come out even, and its class."""
+
+    name: str
+    network: Callable[[Any], nn.Module]
+    config: Any
+    taken: Taken
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has."""
+        return sum(tensor.numel() for tensor in self.taken.state.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A checkpoint that was recognised: its `format`, its parts, and what was `assumed` of them."""
+
+    format: str
+    contents: Contents
+    parts: tuple[Part, ...]
+    assumed: tuple[str, ...]
+
+    @property
+    def complaints(self) -> list[str]:
+        """Why it cannot be used as it is; nothing where it can."""
+        found = []
+        for part in self.parts:
+            for what, names in (("missing", part.taken.missing), ("wrong", part.taken.wrong)):
+                if names:
+                    found.append(f"{part.name}: {what}: {listed(names)}")
+        return found
+
+
+@dataclass(frozen=True)
+class Format:
+    """`fits` says by names and shapes whether it is this one; `read` makes limner's parts of it."""
+
+    name: str
+    fits: Callable[[Contents], bool]
+    read: Callable[[Contents, Assumptions], Opened]
+
+
+def part(
+    name: str,
+    network: Callable[[Any], nn.Module],
+    config: Any,
+    places: Sequence[Place],
+    tensors: Mapping[str, Tensor],
+    *,
+    ignored: Sequence[str] = (),
+) -> Part:
+    """A network's part, by the list of its places."""
+    return Part(
+        name=name,
+        network=network,
+        config=config,
+        taken=take(places, tensors, shapes_of(network, config), ignored=ignored),
+    )
+
+
+def shapes_of(network: Callable[[Any], nn.Module], config: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's state dict, without its memory. LimnerError for sizes that make none."""
+    try:
+        with torch.device("meta"):
+            state = network(config).state_dict()
+    except (ValueError, RuntimeError) as error:
+        raise LimnerError(f"its sizes make no network: {error}") from error
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few names and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

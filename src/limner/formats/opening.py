@@ -1,0 +1,127 @@
+"""Any checkpoint of the line, recognised by its tensors: opened, checked, and made one of limner's own."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from limner import checkpoint
+from limner.clip import Clip
+from limner.dvae import DVae
+from limner.errors import LimnerError
+from limner.formats import huggingface_clip, openai_clip, openai_dvae
+from limner.formats.contents import look
+from limner.formats.files import not_finite
+from limner.formats.format import Assumptions, Format, Opened, Part, listed
+
+FORMATS: tuple[Format, ...] = (openai_clip.FORMAT, huggingface_clip.FORMAT, openai_dvae.FORMAT)
+
+
+def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
+    """What the checkpoint at a path is, every tensor a view of the file: nothing is copied.
+
+    Raises LimnerError, naming the file, for one that is missing, damaged, refused or not recognised.
+    """
+    contents = look(path)
+    found = [one for one in FORMATS if one.fits(contents)]
+    if not found:
+        names = [name for one in contents.each() for name in one.tensors]
+        known = ", ".join(one.name for one in FORMATS)
+        says = f"its {len(names)} tensors begin with {listed(names)}" if names else "it holds no tensors"
+        raise LimnerError(f"{path} is no format that limner knows ({known}): {says}")
+    try:
+        return found[0].read(contents, assumptions or Assumptions())
+    except LimnerError as error:
+        said = str(error)
+        raise LimnerError(said if said.startswith(str(path)) else f"{path}: {said}") from error
+
+
+def usable(found: Opened) -> Opened:
+    """The same, if all of it came out even and is made of numbers; LimnerError says what is not."""
+    complaints = list(found.complaints)
+    for part in found.parts:
+        if broken := not_finite(part.taken.state):
+            complaints.append(f"{part.name}: not a finite number in {listed(broken)}")
+    if complaints:
+        raise LimnerError(f"{found.contents.path} cannot be used: {'; '.join(complaints)}")
+    return found
+
+
+def network(part: Part) -> nn.Module:
+    """A part as a network in float32, frozen. What the file keeps in float32 is not copied."""
+    with torch.device("meta"):
+        module = part.network(part.config)
+    state = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in part.taken.state.items()
+    }
+    module.load_state_dict(state, strict=True, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def self_check(part: Part) -> str:
+    """Run a network once on a grey picture, or a short caption; what came of it, in a line.
+
+    Raises LimnerError where that is no number.
+    """
+    module = network(part)
+    with torch.inference_mode():
+        if isinstance(module, Clip):
+            side, text = module.config.vision.resolution, module.config.text
+            picture = torch.zeros(1, 3, side, side)
+            ids = torch.tensor([[text.vocabulary - 2, text.vocabulary - 1]])
+            found = {
+                "picture": module.encode_image(picture).pooled,
+                "caption": module.encode_text(ids).pooled,
+            }
+        elif isinstance(module, DVae):
+            side = 8 * module.config.factor
+            found = {"picture": module.reconstruct(torch.zeros(1, 3, side, side))}
+        else:
+            raise TypeError(f"{type(module).__name__} has no check")
+    for name, tensor in found.items():
+        if not torch.isfinite(tensor).all():
+            raise LimnerError(
+                f"{part.name}: what it makes of a {name} is not finite: these weights are broken"
+            )
+    return " and ".join(f"a {name} gives {tuple(tensor.shape[1:])}" for name, tensor in found.items())
+
+
+def convert(found: Opened, out: Path) -> list[Path]:
+    """Write limner's own folder, one for each part in `out`, or `out` itself where there is but one.
+
+    Nothing is left behind where that fails. Raises LimnerError for what is not `usable`, and where there is
+    something at `out` already.
+    """
+    usable(found)
+    with appearing(out) as waiting:
+        for part in found.parts:
+            checkpoint.save(
+                waiting if len(found.parts) == 1 else waiting / part.name, part.taken.state, part.config
+            )
+    return [out if len(found.parts) == 1 else out / part.name for part in found.parts]
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A folder to write into that takes its place when all is written, and vanishes where it was not."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LimnerError(f"{out} is there already: give the name of a new folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        waiting = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise LimnerError(f"cannot write into {out.parent}: {error.strerror or error}") from error
+    try:
+        yield waiting
+        waiting.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        os.replace(waiting, out)
+    finally:
+        shutil.rmtree(waiting, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""Which of their tensors stands where in our networks: one list for each format, read in both directions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limner.errors import LimnerError
+
+
+@dataclass(frozen=True)
+class Place:
+    """`ours` holds their tensors, one after the other along the first dimension; `turned`: transposed.
+
+    Tensors of one number may have any number of dimensions, and shapes that differ by ones alone agree.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    turned: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """Our tensors by name, and what did not come out even.
+
+    `missing`, `unused`: names of theirs; `wrong`: what has another shape than is needed.
+    """
+
+    state: Mapping[str, Tensor]
+    missing: tuple[str, ...]
+    wrong: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def both(ours: str, *theirs: str) -> tuple[Place, Place]:
+    """Weight and bias of a layer."""
+    weight, bias = (
+        Place(f"{ours}.{end}", tuple(f"{one}.{end}" for one in theirs)) for end in ("weight", "bias")
+    )
+    return weight, bias
+
+
+def take(
+    places: Iterable[Place],
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    ignored: Iterable[str] = (),
+) -> Taken:
+    """Our state dict from their tensors; `shapes` are those of ours, `ignored` theirs that say nothing.
+
+    Tensors that fill a place alone are views of theirs: nothing is copied that need not be.
+    """
+    state: dict[str, Tensor] = {}
+    missing, wrong, used = [], [], set(ignored)
+    for place in places:
+        absent = [name for name in place.theirs if name not in tensors]
+        used |= set(place.theirs)
+        if absent:
+            missing += absent
+            continue
+        parts = [tensors[name] for name in place.theirs]
+        wanted = shapes[place.ours]
+        found = _joined(parts, place.turned)
+        if found is None or _bare(found.shape) != _bare(wanted):
+            named = zip(place.theirs, parts, strict=True)
+            of = " and ".join(f"{name} {tuple(part.shape)}" for name, part in named)
+            wrong.append(f"{of} where {wanted} is needed{', transposed' if place.turned else ''}")
+            continue
+        state[place.ours] = found.reshape(wanted)
+    forgotten = shapes.keys() - {place.ours for place in places}
+    if forgotten:
+        raise AssertionError(f"no place is written down for {min(forgotten)}")
+    return Taken(
+        state=state,
+        missing=tuple(missing),
+        wrong=tuple(wrong),
+        unused=tuple(name for name in tensors if name not in used),
+    )
+
+
+def give(places: Iterable[Place], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their tensors from our state dict: `take` backwards."""
+    found: dict[str, Tensor] = {}
+    for place in places:
+        tensor = state[place.ours].T if place.turned else state[place.ours]
+        if tensor.shape and tensor.shape[0] % len(place.theirs):
+            raise LimnerError(f"{place.ours} {tuple(tensor.shape)} is not to be cut into {len(place.theirs)}")
+        parts = tensor.chunk(len(place.theirs)) if len(place.theirs) > 1 else [tensor]
+        found |= {name: part.contiguous() for name, part in zip(place.theirs, parts, strict=True)}
+    return found
+
+
+def _joined(parts: list[Tensor], turned: bool) -> Tensor | None:
+    if len(parts) > 1:
+        if len({part.shape[1:] for part in parts}) > 1 or not parts[0].ndim:
+            return None
+        joined = torch.cat(parts)
+    else:
+        joined = parts[0]
+    if turned:
+        return joined.T if joined.ndim == 2 else None
+    return joined
+
+
+def _bare(shape: Iterable[int]) -> list[int]:
+    return [n for n in shape if n != 1]

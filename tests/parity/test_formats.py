@@ -1,0 +1,310 @@
+"""Checkpoints as others save them, from random weights: opened here they give the same outputs."""
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limner.clip import Clip, ClipConfig
+from limner.clip.model import PIXEL_MEAN, PIXEL_STD
+from limner.dvae import DVae, drawn_in
+from limner.formats import Assumptions, convert, network, opened, self_check, usable
+from limner.formats.writing import to_huggingface
+from limner.pipelines.loading import loaded
+
+END = 49
+SIDE, PATCH, WIDTH, CONTEXT = 24, 8, 128, 12
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def ids() -> Tensor:
+    rows = torch.zeros(3, CONTEXT, dtype=torch.int64)
+    for row, words in zip(rows, ([5, 7, 3], [], [9] * 10), strict=True):
+        row[: len(words) + 2] = torch.tensor([END - 1, *words, END])
+    return rows
+
+
+def normalised(pictures: Tensor) -> Tensor:
+    """As others are fed."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return ((pictures + 1) / 2 - mean) / std
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        nn.init.normal_(parameter, std=0.15, generator=generator)
+        if parameter.ndim == 1 and name.endswith("weight"):
+            parameter.data.add_(1)
+    return model.eval().requires_grad_(False)
+
+
+def clip_of(path: Path, assumptions: Assumptions | None = None) -> Clip:
+    found = usable(opened(path, assumptions))
+    assert [part.name for part in found.parts] == ["clip"]
+    assert found.parts[0].taken.unused == ()
+    assert "gives" in self_check(found.parts[0])
+    clip = network(found.parts[0])
+    assert isinstance(clip, Clip)
+    return clip
+
+
+def agree(
+    clip: Clip, pictures: Tensor, ids: Tensor, theirs: tuple[Tensor, Tensor], within: float = 1e-5
+) -> None:
+    with torch.no_grad():
+        ours = clip.encode_image(pictures).pooled, clip.encode_text(ids).pooled
+    for one, other in zip(ours, theirs, strict=True):
+        assert float((one - other).abs().max()) <= within * max(1.0, float(other.abs().max()))
+
+
+# --- OpenAI and open_clip --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def open_clip() -> Iterator[ModuleType]:
+    """open_clip's models; torchvision, which it asks for and none of this uses, is not installed here."""
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("open_clip_torch is not installed (requirements-parity.txt)")
+    pytest.importorskip("transformers")
+    saved = set(sys.modules)
+    absent = ("", ".ops", ".ops.misc", ".transforms", ".transforms.functional")
+    for name in (f"torchvision{end}" for end in absent):
+        sys.modules.setdefault(name, MagicMock())
+    sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d  # type: ignore[attr-defined]
+    models = ModuleType("open_clip_models")
+    models.__path__ = list(package.submodule_search_locations)
+    sys.modules["open_clip_models"] = models
+    try:
+        yield importlib.import_module("open_clip_models.model")
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith(("torchvision", "open_clip_models")):
+                del sys.modules[name]
+
+
+def of_open_clip(models: ModuleType, kind: str, *, quick: bool, head_width: int = 64) -> nn.Module:
+    vision = models.CLIPVisionCfg(
+        layers=2, width=WIDTH, head_width=head_width, patch_size=PATCH, image_size=SIDE
+    )
+    text = models.CLIPTextCfg(context_length=CONTEXT, vocab_size=END + 1, width=64, heads=1, layers=2)
+    return randomised(getattr(models, kind)(20, vision, text, quick_gelu=quick))
+
+
+def embeddings(model: Any, pictures: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        return model.encode_image(normalised(pictures)), model.encode_text(ids)
+
+
+SETTINGS: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 20,
+        "vision_cfg": {
+            "image_size": SIDE,
+            "layers": 2,
+            "width": WIDTH,
+            "patch_size": PATCH,
+            "head_width": 32,
+        },
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": 50, "width": 64, "heads": 1, "layers": 2},
+    },
+    "preprocess_cfg": {"mean": list(PIXEL_MEAN), "std": list(PIXEL_STD)},
+}
+
+
+@pytest.mark.parametrize("kept", ["archive", "before 1.6", "safetensors", "traced", "half"])
+def test_openai_clip(open_clip: ModuleType, pictures: Tensor, ids: Tensor, tmp_path: Path, kept: str) -> None:
+    model = of_open_clip(open_clip, "CLIP", quick=True)
+    state, path = model.state_dict(), tmp_path / "weights"
+    if kept == "archive":
+        torch.save(state, path)
+    elif kept == "before 1.6":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    elif kept == "safetensors":
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    elif kept == "half":
+        sizes = {"input_resolution": SIDE, "context_length": CONTEXT, "vocab_size": END + 1}
+        halves = {name: tensor.half() for name, tensor in state.items()}
+        model.load_state_dict({name: tensor.float() for name, tensor in halves.items()})
+        torch.save(halves | {name: torch.tensor(size) for name, size in sizes.items()}, path)
+    else:
+        with pytest.warns(), torch.no_grad():  # TorchScript is deprecated, but OpenAI's weights are in it
+            torch.jit.save(torch.jit.trace(model, (normalised(pictures), ids), check_trace=False), path)
+    found = opened(path)
+    assert found.format == "OpenAI CLIP"
+    assert (
+        found.contents.kind
+        == {
+            "archive": "torch archive",
+            "before 1.6": "torch pickle",
+            "safetensors": "safetensors",
+            "traced": "TorchScript archive",
+            "half": "torch archive",
+        }[kept]
+    )
+    agree(clip_of(path), pictures, ids, embeddings(model, pictures, ids))
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP"])
+def test_open_clip_by_its_settings(
+    open_clip: ModuleType, pictures: Tensor, ids: Tensor, tmp_path: Path, kind: str
+) -> None:
+    """Exact GELU and heads of 32, which only open_clip_config.json knows."""
+    model = of_open_clip(open_clip, kind, quick=False, head_width=32)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(SETTINGS))
+    assert opened(tmp_path).assumed == ()
+    agree(clip_of(tmp_path), pictures, ids, embeddings(model, pictures, ids))
+
+
+def test_open_clip_as_a_training_leaves_it(open_clip: ModuleType, pictures: Tensor, tmp_path: Path) -> None:
+    model = of_open_clip(open_clip, "CLIP", quick=False, head_width=32)
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.AdamW([torch.zeros(3, requires_grad=True)]).state_dict()
+    torch.save(
+        {"epoch": 3, "name": "run", "state_dict": state, "optimizer": optimizer}, tmp_path / "epoch_3.pt"
+    )
+    told = Assumptions(activation="gelu", head_width=32)
+    clip = network(opened(tmp_path / "epoch_3.pt", told).parts[0])
+    assert isinstance(clip, Clip)
+    assert clip.config.vision.heads == 4
+    # Heads of the text tower are twice as many as they were: said of both, it is wrong of one.
+    with torch.no_grad():
+        theirs = model.encode_image(normalised(pictures))
+        torch.testing.assert_close(clip.encode_image(pictures).pooled, theirs, rtol=1e-5, atol=1e-5)
+
+
+# --- Hugging Face ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip_model() -> Any:
+    transformers = pytest.importorskip("transformers")
+    vision = {"image_size": SIDE, "patch_size": PATCH, "hidden_size": 48, "intermediate_size": 192}
+    text = {"vocab_size": END + 1, "max_position_embeddings": CONTEXT, "hidden_size": 32}
+    text |= {"intermediate_size": 128, "bos_token_id": END - 1, "eos_token_id": END, "pad_token_id": 0}
+    config = transformers.CLIPConfig(
+        projection_dim=20,
+        vision_config=vision | {"num_hidden_layers": 2, "num_attention_heads": 3, "projection_dim": 20},
+        text_config=text | {"num_hidden_layers": 3, "num_attention_heads": 4, "projection_dim": 20},
+    )
+    return randomised(transformers.CLIPModel(config))
+
+
+def hf_embeddings(model: Any, pictures: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        seen = model.vision_model(pixel_values=normalised(pictures)).pooler_output
+        read = model.text_model(input_ids=ids).pooler_output
+        return model.visual_projection(seen), model.text_projection(read)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_hugging_face(clip_model: Any, pictures: Tensor, ids: Tensor, tmp_path: Path, shards: int) -> None:
+    clip_model.save_pretrained(tmp_path, max_shard_size="1GB" if shards == 1 else "150KB")
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shards > 1)
+    found = opened(tmp_path)
+    assert (found.format, found.assumed) == ("Hugging Face CLIPModel", ())
+    agree(clip_of(tmp_path), pictures, ids, hf_embeddings(clip_model, pictures, ids))
+
+
+def test_hugging_face_as_a_pickle_without_settings(
+    clip_model: Any, pictures: Tensor, ids: Tensor, tmp_path: Path
+) -> None:
+    state = clip_model.state_dict() | {"text_model.embeddings.position_ids": torch.arange(CONTEXT)[None]}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    found = opened(tmp_path / "pytorch_model.bin", Assumptions(head_width=16))
+    assert found.assumed == ("activation quick_gelu, for there is no config.json beside it",)
+    clip = network(found.parts[0])
+    assert isinstance(clip, Clip)
+    with torch.no_grad():
+        expected = hf_embeddings(clip_model, pictures, ids)[0]
+        torch.testing.assert_close(clip.encode_image(pictures).pooled, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_there_and_back_to_hugging_face(
+    clip_model: Any, pictures: Tensor, ids: Tensor, tmp_path: Path
+) -> None:
+    """Converted, loaded as limner's own, written for them, read by them: the same embeddings throughout."""
+    transformers = pytest.importorskip("transformers")
+    clip_model.save_pretrained(tmp_path / "theirs")
+    (ours,) = convert(opened(tmp_path / "theirs"), tmp_path / "ours")
+    clip = loaded(ours, ClipConfig, Clip, torch.device("cpu"))
+    expected = hf_embeddings(clip_model, pictures, ids)
+    agree(clip, pictures, ids, expected)
+    again = transformers.CLIPModel.from_pretrained(to_huggingface(ours, tmp_path / "back")).eval()
+    for one, other in zip(hf_embeddings(again, pictures, ids), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert {name: tuple(t.shape) for name, t in again.state_dict().items()} == {
+        name: tuple(t.shape) for name, t in clip_model.state_dict().items()
+    }
+
+
+# --- the dVAE --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dall_e() -> Iterator[ModuleType]:
+    """The package's towers; its `__init__` would ask for a library to download with."""
+    package = importlib.util.find_spec("dall_e")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("dall-e is not installed (requirements-parity.txt)")
+    pytest.importorskip("attr", reason="attrs is not installed (requirements-parity.txt)")
+    saved = set(sys.modules)
+    stand_in = ModuleType("dall_e")
+    stand_in.__path__ = list(package.submodule_search_locations)
+    sys.modules["dall_e"] = stand_in
+    try:
+        for name in ("encoder", "decoder", "utils"):
+            importlib.import_module(f"dall_e.{name}")
+        yield stand_in
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith("dall_e"):
+                del sys.modules[name]
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_dvae(dall_e: ModuleType, tmp_path: Path, newer: bool) -> None:
+    torch.manual_seed(0)
+    encoder = randomised(dall_e.encoder.Encoder(n_hid=64, vocab_size=512))
+    decoder = randomised(dall_e.decoder.Decoder(n_hid=64, n_init=16, vocab_size=512))
+    for module, name in ((encoder, "one.pkl"), (decoder, "another.pkl")):
+        torch.save(module, tmp_path / name, _use_new_zipfile_serialization=newer)
+    found = usable(opened(tmp_path))
+    assert found.format == "OpenAI dVAE"
+    assert found.parts[0].taken.unused == ()
+    assert "gives (3, 64, 64)" in self_check(found.parts[0])
+    dvae = network(found.parts[0])
+    assert isinstance(dvae, DVae)
+    pictures = torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        expected = encoder(dall_e.utils.map_pixels((pictures + 1) / 2))
+        torch.testing.assert_close(dvae.logits(pictures).permute(0, 3, 1, 2), expected, rtol=1e-5, atol=1e-4)
+        soft = expected.softmax(dim=1)
+        painted = dvae.decoder(soft.permute(0, 2, 3, 1))
+        torch.testing.assert_close(painted, decoder(soft), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(drawn_in(pictures), dall_e.utils.map_pixels((pictures + 1) / 2))
+
+
+def test_half_a_dvae_says_what_is_missing(dall_e: ModuleType, tmp_path: Path) -> None:
+    torch.save(dall_e.encoder.Encoder(n_hid=64, vocab_size=512), tmp_path / "encoder.pkl")
+    found = opened(tmp_path / "encoder.pkl")
+    assert "decoder:blocks.input.w" in found.parts[0].taken.missing
+    assert len(found.complaints) == 1
