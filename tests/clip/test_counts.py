@@ -9,6 +9,11 @@ from limner.clip.model import (
     ClipConfig,
     TextConfig,
     VisionConfig,
+    rn50,
+    rn50x4,
+    rn50x16,
+    rn50x64,
+    rn101,
     vit_b_16,
     vit_b_32,
     vit_h_16,
@@ -36,9 +41,18 @@ def count(module: nn.Module) -> int:
         (vit_l_14(224), 427_616_513, 303_966_208),
         (vit_l_14(336), 427_944_193, 304_293_888),
         (vit_h_16(), 986_339_841, 632_307_200),
+        (rn50(), 102_007_137, 38_316_896),
+        (rn101(), 119_688_033, 56_259_936),
+        (rn50x4(), 178_300_601, 87_137_080),
+        (rn50x16(), 290_979_217, 167_328_912),
+        (rn50x64(), 623_258_305, 420_380_352),
         (TINY, 225_281, 115_712),
     ],
-    ids=["B/32", "B/16", "L/14", "L/14@336", "H/16", "tiny"],
+    ids=[
+        *("B/32", "B/16", "L/14", "L/14@336", "H/16"),
+        *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
+        "tiny",
+    ],
 )
 def test_published_counts(config, whole, vision):
     with torch.device("meta"):
@@ -52,6 +66,13 @@ def test_positions_for_every_patch_and_the_class():
     with torch.device("meta"):
         lengths = [len(Clip(c).vision.positions) for c in (vit_b_32(), vit_b_16(), vit_l_14(336), vit_h_16())]
     assert lengths == [50, 197, 577, 257]
+
+
+def test_residual_towers_are_multiples_of_one():
+    configs = [preset().vision for preset in (rn50, rn101, rn50x4, rn50x16, rn50x64)]
+    assert {config.stride for config in configs} == {32}
+    assert [config.features for config in configs] == [2048, 2048, 2560, 3072, 4096]
+    assert {config.features // config.heads for config in configs} == {64}
 
 
 def test_the_paper_recipe_is_the_published_model():

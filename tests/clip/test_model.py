@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig, unit
-from limner.clip.model import PIXEL_MEAN, PIXEL_STD, TextTower, VisionTower
+from limner.clip.model import TextTower, VisionTower
+from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
 
 CONTEXT, VOCABULARY = 9, 40
 END = VOCABULARY - 1

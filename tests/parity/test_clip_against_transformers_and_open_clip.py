@@ -1,8 +1,5 @@
 """The same embeddings as two other implementations, from the same random weights."""
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from functools import partial
 from types import ModuleType
 
@@ -122,29 +119,8 @@ def test_transformers(clip: Clip, pictures: Tensor, ids: Tensor) -> None:
         agree(pair.scale.clone() * pair.images @ pair.texts.T, theirs.logits_per_image)
 
 
-@pytest.fixture(scope="module")
-def open_clip() -> Iterator[ModuleType]:
-    """open_clip's file of towers; the package as a whole wants torchvision, and this file one class of it."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("open_clip_torch is not installed (requirements-parity.txt)")
-    saved = dict(sys.modules)
-    for name in ("torchvision", "torchvision.ops", "torchvision.ops.misc"):
-        sys.modules.setdefault(name, ModuleType(name))
-    sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d  # type: ignore[attr-defined]
-    towers = ModuleType("open_clip_towers")
-    towers.__path__ = list(package.submodule_search_locations)
-    sys.modules["open_clip_towers"] = towers
-    try:
-        yield importlib.import_module("open_clip_towers.transformer")
-    finally:
-        for name in set(sys.modules) - set(saved):
-            if name.startswith(("torchvision", "open_clip_towers")):
-                del sys.modules[name]
-
-
 def test_open_clip(open_clip: ModuleType, clip: Clip, pictures: Tensor, ids: Tensor) -> None:
-    vision = open_clip.VisionTransformer(
+    vision = open_clip.transformer.VisionTransformer(
         image_size=24,
         patch_size=8,
         width=32,
@@ -152,16 +128,16 @@ def test_open_clip(open_clip: ModuleType, clip: Clip, pictures: Tensor, ids: Ten
         heads=4,
         mlp_ratio=4.0,
         output_dim=20,
-        act_layer=open_clip.QuickGELU,
+        act_layer=open_clip.transformer.QuickGELU,
     ).eval()
-    text = open_clip.TextTransformer(
+    text = open_clip.transformer.TextTransformer(
         context_length=12,
         vocab_size=50,
         width=48,
         heads=3,
         layers=2,
         output_dim=20,
-        act_layer=open_clip.QuickGELU,
+        act_layer=open_clip.transformer.QuickGELU,
         pool_type="argmax",
     ).eval()
     copy(

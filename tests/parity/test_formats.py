@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limner.clip import Clip, ClipConfig
-from limner.clip.model import PIXEL_MEAN, PIXEL_STD
+from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
 from limner.dvae import DVae, drawn_in
 from limner.formats import Assumptions, convert, network, opened, self_check, usable
 from limner.formats.writing import to_huggingface
@@ -99,6 +99,20 @@ def open_clip() -> Iterator[ModuleType]:
                 del sys.modules[name]
 
 
+def of_resnet(models: ModuleType) -> nn.Module:
+    """A residual tower of two blocks in two of its stages, its statistics those of some batch."""
+    vision = models.CLIPVisionCfg(layers=[2, 1, 2, 1], width=16, head_width=64, image_size=64)
+    text = models.CLIPTextCfg(context_length=CONTEXT, vocab_size=END + 1, width=64, heads=1, layers=2)
+    model = randomised(models.CLIP(20, vision, text, quick_gelu=True))
+    generator = torch.Generator().manual_seed(2)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.2, generator=generator)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2, generator=generator)
+    return model
+
+
 def of_open_clip(models: ModuleType, kind: str, *, quick: bool, head_width: int = 64) -> nn.Module:
     vision = models.CLIPVisionCfg(
         layers=2, width=WIDTH, head_width=head_width, patch_size=PATCH, image_size=SIDE
@@ -158,6 +172,20 @@ def test_openai_clip(open_clip: ModuleType, pictures: Tensor, ids: Tensor, tmp_p
             "half": "torch archive",
         }[kept]
     )
+    agree(clip_of(path), pictures, ids, embeddings(model, pictures, ids))
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_openai_clip_with_a_residual_tower(
+    open_clip: ModuleType, ids: Tensor, tmp_path: Path, traced: bool
+) -> None:
+    model, path = of_resnet(open_clip), tmp_path / "weights"
+    pictures = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    if traced:
+        with pytest.warns(), torch.no_grad():
+            torch.jit.save(torch.jit.trace(model, (normalised(pictures), ids), check_trace=False), path)
+    else:
+        torch.save(model.state_dict(), path)
     agree(clip_of(path), pictures, ids, embeddings(model, pictures, ids))
 
 

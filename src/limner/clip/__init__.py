@@ -5,13 +5,16 @@ place in that space, DALL-E 1 ranks its candidates by it, GLIDE is guided by it.
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 """
 
-from limner.clip.model import Clip, ClipConfig, Features, TextConfig, VisionConfig, trimmed, unit
+from limner.clip.model import Clip, ClipConfig, TextConfig, VisionConfig, trimmed, unit
 from limner.clip.objective import contrastive_loss, contrastive_objective
+from limner.clip.resnet import ResNetConfig
+from limner.clip.tower import Features
 
 __all__ = [
     "Clip",
     "ClipConfig",
     "Features",
+    "ResNetConfig",
     "TextConfig",
     "VisionConfig",
     "contrastive_loss",

@@ -1,4 +1,7 @@
-"""CLIP's two towers: a vision transformer over patches and a causal transformer over text tokens."""
+"""CLIP's two towers: a vision transformer over patches and a causal transformer over text tokens.
+
+The other picture tower, a residual network, has a file of its own, `resnet.py`.
+"""
 
 import math
 from collections.abc import Callable
@@ -12,21 +15,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from limner.clip.resnet import ResNetConfig, ResNetTower
+from limner.clip.tower import Features, PictureTower
 from limner.layers.transformer import Activation, Transformer
 
 INITIAL_TEMPERATURE = 0.07
 MAX_SCALE = 100.0
-# Published pixel statistics of CLIP's pictures in [0, 1]. Ours are fed in [-1, 1] and converted here, so
-# that every room of the house speaks [-1, 1].
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _LENGTHS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Sizes of the picture tower; `patch` divides `resolution`, both in pixels.
+    """Sizes of the picture tower that is a transformer; `patch` divides `resolution`, both in pixels.
 
     `layout`: numbers of each patch that reach the embedding directly, 0 as published. The class token of a
     shallow tower looks at the picture through few heads and so through few patterns; what stands where is
@@ -60,23 +61,18 @@ class TextConfig:
 class ClipConfig:
     """Both towers, the width of the shared space, and the activation ("quick_gelu" in published weights).
 
+    The activation is that of transformers; a residual picture tower has ReLU.
+
     `thumbnail`: side of the small picture that a linear head reads back from the embedding while training;
     None as published. A small CLIP trained by contrast alone tells styles and colours apart and forgets
     layout, and what the embedding forgets a decoder cannot paint.
     """
 
-    vision: VisionConfig
+    vision: VisionConfig | ResNetConfig
     text: TextConfig
     embedding: int
     activation: Activation
     thumbnail: int | None = None
-
-
-class Features(NamedTuple):
-    """What a tower says: `pooled` (B, embedding), not normalised, and `tokens` (B, N, width)."""
-
-    pooled: Tensor
-    tokens: Tensor
 
 
 class Pair(NamedTuple):
@@ -115,14 +111,11 @@ def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
     return F.normalize(x, dim=-1)
 
 
-class VisionTower(nn.Module):
+class VisionTower(PictureTower):
     """Patches → tokens, a class token before them; the class token after the last block is the picture."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: VisionConfig, *, embedding: int, activation: Activation) -> None:
-        super().__init__()
+        super().__init__(resolution=config.resolution)
         if config.resolution % config.patch:
             raise ValueError(f"patch: {config.patch} does not divide the resolution {config.resolution}")
         self.config = config
@@ -145,20 +138,13 @@ class VisionTower(nn.Module):
                 nn.Flatten(),
                 nn.Linear((tokens - 1) * config.layout, embedding, bias=False),
             )
-        # Real numbers even where a network is built without memory, for no checkpoint brings them.
-        for name, values in (("mean", PIXEL_MEAN), ("std", PIXEL_STD)):
-            self.register_buffer(name, torch.tensor(values, device="cpu").view(3, 1, 1), persistent=False)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"] | None = None) -> Features:
         """Read pictures in [-1, 1], noised to the levels `t` where the tower knows those.
 
         Tokens come with the class token, or the level's, first.
         """
-        side = self.config.resolution
-        if pictures.shape[2:] != (side, side):
-            raise ValueError(f"pictures: {tuple(pictures.shape[2:])} pixels, this tower reads {side}×{side}")
-        x = ((pictures + 1) / 2 - self.mean) / self.std
-        x = rearrange(self.patches(x), "b d h w -> b (h w) d")
+        x = rearrange(self.patches(self.standardised(pictures)), "b d h w -> b (h w) d")
         x = torch.cat([self._first(t, len(x)).to(x.dtype), x], dim=1)
         x = self.transformer(self.norm_in(x + self.positions))
         pooled = self.norm_out(x[:, 0]) @ self.projection
@@ -219,7 +205,11 @@ class Clip(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision = VisionTower(config.vision, embedding=config.embedding, activation=config.activation)
+        self.vision: VisionTower | ResNetTower
+        if isinstance(config.vision, ResNetConfig):
+            self.vision = ResNetTower(config.vision, embedding=config.embedding)
+        else:
+            self.vision = VisionTower(config.vision, embedding=config.embedding, activation=config.activation)
         self.text = TextTower(config.text, embedding=config.embedding, activation=config.activation)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
         side = config.thumbnail
@@ -257,8 +247,14 @@ class Clip(nn.Module):
 
         With `chunk`, each tower reads that many rows at a time and keeps only their embeddings; the inside
         of a chunk is computed anew on the way back. A batch then needs the memory of a chunk, and the
-        gradient is exactly that of the whole batch (gradient caching, Gao et al. 2021).
+        gradient is exactly that of the whole batch (gradient caching, Gao et al. 2021). A residual picture
+        tower normalises by the rows it sees together, so in training it refuses to see a part of them.
         """
+        if chunk is not None and self.training and isinstance(self.vision, ResNetTower):
+            raise ValueError(
+                f"chunk: {chunk}, but a residual picture tower's batch statistics are of the whole batch; "
+                "give None"
+            )
 
         def seen(rows: Tensor) -> Tensor:
             return unit(self.encode_image(pictures[rows], None if t is None else t[rows]).pooled)
@@ -310,6 +306,56 @@ def vit_h_16() -> ClipConfig:
     return ClipConfig(
         vision=VisionConfig(resolution=256, patch=16, width=1280, layers=32, heads=16),
         text=TextConfig(context=77, vocabulary=49_408, width=1024, layers=24, heads=16),
+        embedding=1024,
+        activation="quick_gelu",
+    )
+
+
+def rn50() -> ClipConfig:
+    """RN50 as published (Radford et al. 2021, table 19): 102,007,137 parameters."""
+    return ClipConfig(
+        vision=ResNetConfig(resolution=224, width=64, blocks=(3, 4, 6, 3), heads=32),
+        text=TextConfig(context=77, vocabulary=49_408, width=512, layers=12, heads=8),
+        embedding=1024,
+        activation="quick_gelu",
+    )
+
+
+def rn101() -> ClipConfig:
+    """RN101 as published: 119,688,033 parameters."""
+    return ClipConfig(
+        vision=ResNetConfig(resolution=224, width=64, blocks=(3, 4, 23, 3), heads=32),
+        text=TextConfig(context=77, vocabulary=49_408, width=512, layers=12, heads=8),
+        embedding=512,
+        activation="quick_gelu",
+    )
+
+
+def rn50x4() -> ClipConfig:
+    """RN50x4 as published, four times the arithmetic of RN50: 178,300,601 parameters."""
+    return ClipConfig(
+        vision=ResNetConfig(resolution=288, width=80, blocks=(4, 6, 10, 6), heads=40),
+        text=TextConfig(context=77, vocabulary=49_408, width=640, layers=12, heads=10),
+        embedding=640,
+        activation="quick_gelu",
+    )
+
+
+def rn50x16() -> ClipConfig:
+    """RN50x16 as published, sixteen times: 290,979,217 parameters."""
+    return ClipConfig(
+        vision=ResNetConfig(resolution=384, width=96, blocks=(6, 8, 18, 8), heads=48),
+        text=TextConfig(context=77, vocabulary=49_408, width=768, layers=12, heads=12),
+        embedding=768,
+        activation="quick_gelu",
+    )
+
+
+def rn50x64() -> ClipConfig:
+    """RN50x64 as published, sixty-four times: 623,258,305 parameters."""
+    return ClipConfig(
+        vision=ResNetConfig(resolution=448, width=128, blocks=(3, 15, 36, 10), heads=64),
+        text=TextConfig(context=77, vocabulary=49_408, width=1024, layers=12, heads=16),
         embedding=1024,
         activation="quick_gelu",
     )

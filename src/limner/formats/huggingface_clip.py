@@ -75,7 +75,8 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
 
 
 def places(config: ClipConfig) -> Iterator[Place]:
-    """Where their tensors stand in a `Clip` with a ViT."""
+    """Where their tensors stand in a `Clip` with a ViT; they have no other."""
+    assert isinstance(config.vision, VisionConfig)
     yield Place("log_scale", ("logit_scale",))
     yield Place("vision.projection", ("visual_projection.weight",), turned=True)
     yield Place("text.projection", ("text_projection.weight",), turned=True)
@@ -108,9 +109,11 @@ def places(config: ClipConfig) -> Iterator[Place]:
 def written(config: ClipConfig, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A `Clip` as `CLIPModel` has it: its tensors and its config.json.
 
-    LimnerError for a CLIP that their towers cannot be: read at noise levels, or with a layout of its own.
+    LimnerError for a CLIP that their towers cannot be: residual, at noise levels, or with a layout.
     """
     vision, text = config.vision, config.text
+    if not isinstance(vision, VisionConfig):
+        raise LimnerError("this CLIP's picture tower is a residual network, and CLIPModel's is a ViT")
     if vision.layout or vision.times is not None:
         raise LimnerError(
             "this CLIP's picture tower has parts of limner's own (layout or noise levels), and CLIPModel has "

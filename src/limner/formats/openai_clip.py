@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
-from limner.clip.model import PIXEL_MEAN, PIXEL_STD
+from limner.clip import Clip, ClipConfig, ResNetConfig, TextConfig, VisionConfig
+from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions, Format, Opened, part
@@ -36,13 +36,11 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
     flat = _flat(contents)
     described = flat.settings.get("model_cfg")
     told: Mapping[str, Any] = described if isinstance(described, dict) else {}
-    if "visual.class_embedding" not in flat.tensors:
-        raise LimnerError(
-            f"{contents.path} holds a CLIP whose picture tower is no ViT: limner has none such yet"
-        )
     assumed: list[str] = []
     activation = _activation(flat, told, assumptions, assumed)
-    vision, text = _vision(flat, told, assumptions, assumed), _text(flat, told, assumptions, assumed)
+    residual = "visual.attnpool.positional_embedding" in flat.tensors
+    vision = _residual(flat) if residual else _vision(flat, told, assumptions, assumed)
+    text = _text(flat, told, assumptions, assumed)
     config = ClipConfig(
         vision=vision, text=text, embedding=flat.shape("text_projection")[1], activation=activation
     )
@@ -53,27 +51,57 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
 
 
 def places(config: ClipConfig) -> Iterator[Place]:
-    """Where their tensors stand in a `Clip` with a ViT."""
+    """Where their tensors stand in a `Clip`."""
+    if isinstance(config.vision, ResNetConfig):
+        yield from _residual_places(config.vision)
+    else:
+        yield from _vision_places(config.vision)
     yield Place("log_scale", ("logit_scale",))
     for ours, theirs in (
-        ("vision.patches.weight", "visual.conv1.weight"),
-        ("vision.class_token", "visual.class_embedding"),
-        ("vision.positions", "visual.positional_embedding"),
-        ("vision.projection", "visual.proj"),
         ("text.embed.weight", "token_embedding.weight"),
         ("text.positions", "positional_embedding"),
         ("text.projection", "text_projection"),
     ):
         yield Place(ours, (theirs,))
-    for ours, theirs in (("norm_in", "ln_pre"), ("norm_out", "ln_post")):
-        yield from both(f"vision.{ours}", f"visual.{theirs}")
     yield from both("text.norm_out", "ln_final")
-    for ours, theirs, layers in (
-        ("vision.transformer.blocks", "visual.transformer.resblocks", config.vision.layers),
-        ("text.transformer.blocks", "transformer.resblocks", config.text.layers),
+    for number in range(config.text.layers):
+        yield from _block(f"text.transformer.blocks.{number}", f"transformer.resblocks.{number}")
+
+
+def _vision_places(config: VisionConfig) -> Iterator[Place]:
+    for ours, theirs in (
+        ("vision.patches.weight", "visual.conv1.weight"),
+        ("vision.class_token", "visual.class_embedding"),
+        ("vision.positions", "visual.positional_embedding"),
+        ("vision.projection", "visual.proj"),
     ):
-        for number in range(layers):
-            yield from _block(f"{ours}.{number}", f"{theirs}.{number}")
+        yield Place(ours, (theirs,))
+    yield from both("vision.norm_in", "visual.ln_pre")
+    yield from both("vision.norm_out", "visual.ln_post")
+    for number in range(config.layers):
+        yield from _block(f"vision.transformer.blocks.{number}", f"visual.transformer.resblocks.{number}")
+
+
+def _residual_places(config: ResNetConfig) -> Iterator[Place]:
+    for number in range(3):
+        yield from _convolution(f"vision.stem.{number}", f"visual.conv{number + 1}", f"visual.bn{number + 1}")
+    for stage, depth in enumerate(config.blocks):
+        for number in range(depth):
+            ours, theirs = f"vision.stages.{stage}.{number}", f"visual.layer{stage + 1}.{number}"
+            for count, mine in enumerate(("narrow", "mix", "widen"), start=1):
+                yield from _convolution(f"{ours}.{mine}", f"{theirs}.conv{count}", f"{theirs}.bn{count}")
+            # The first block of a stage changes the channels, and takes its input along.
+            if number == 0:
+                yield from _convolution(f"{ours}.skip", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
+    yield Place("vision.pool.positions", ("visual.attnpool.positional_embedding",))
+    for mine, yours in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "c")):
+        yield from both(f"vision.pool.{mine}", f"visual.attnpool.{yours}_proj")
+
+
+def _convolution(ours: str, conv: str, norm: str) -> Iterator[Place]:
+    yield Place(f"{ours}.conv.weight", (f"{conv}.weight",))
+    for end in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        yield Place(f"{ours}.norm.{end}", (f"{norm}.{end}",))
 
 
 def _block(ours: str, theirs: str) -> Iterator[Place]:
@@ -124,6 +152,25 @@ def _known(activation: str) -> Literal["gelu", "quick_gelu"]:
     if activation == "quick_gelu":
         return "quick_gelu"
     raise ValueError(f"activation is {activation!r}: choose gelu or quick_gelu")
+
+
+def _residual(contents: Contents) -> ResNetConfig:
+    """Sizes by shapes, all of them: heads have 64 channels in every tower that was published."""
+    places, features = _of(contents.shape("visual.attnpool.positional_embedding"), 2)
+    side, width = round((places - 1) ** 0.5), contents.shape("visual.layer1.0.conv1.weight")[0]
+    if side**2 != places - 1 or features % HEAD_WIDTH:
+        raise LimnerError(
+            f"{contents.path} pools {places} places of {features} channels: no square map, or no whole heads"
+        )
+    blocks: list[int] = []
+    while depth := _layers(contents, f"visual.layer{len(blocks) + 1}."):
+        blocks.append(depth)
+    return ResNetConfig(
+        resolution=side * 2 ** (len(blocks) + 1),
+        width=width,
+        blocks=tuple(blocks),
+        heads=features // HEAD_WIDTH,
+    )
 
 
 def _vision(

@@ -21,8 +21,9 @@ def toy() -> ClipRecipe:
     spec = glide_base.toy().model.diffusion
     plain = clip.toy()
     training = replace(plain.train, steps=150, warmup=20, seed=20, save_every=75, sample_every=150)
-    vision = replace(plain.model.vision, times=spec.steps)
-    model = replace(plain.model, vision=vision, thumbnail=None)
+    vision = plain.model.vision
+    assert isinstance(vision, VisionConfig)
+    model = replace(plain.model, vision=replace(vision, times=spec.steps), thumbnail=None)
     return replace(plain, model=model, train=training, recall_weight=0.0, noise=spec)
 
 

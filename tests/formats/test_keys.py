@@ -1,0 +1,78 @@
+"""Published checkpoints by the names and shapes of their tensors: each has one place, and none is left over.
+
+`keys/` lists them as the authors' own classes make them; no weights, so what is read is on the meta device.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from limner.clip.model import rn50, vit_b_32, vit_l_14
+from limner.dvae import DVaeConfig
+from limner.dvae.model import paper
+from limner.formats import huggingface_clip, openai_clip, openai_dvae
+from limner.formats.contents import Contents
+from limner.formats.format import Assumptions
+
+KEYS = Path(__file__).parent / "keys"
+
+
+def published(*names: str) -> Contents:
+    """The files of one checkpoint, without their numbers."""
+    files = []
+    for name in names:
+        shapes = json.loads((KEYS / f"{name}.json").read_text())
+        tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        files.append(Contents(path=Path(name), kind="", tensors=tensors, settings={}, said={}, size=0))
+    if len(files) == 1:
+        return files[0]
+    return Contents(path=Path(), kind="", tensors={}, settings={}, said={}, size=0, files=tuple(files))
+
+
+@pytest.mark.parametrize(
+    ("names", "room", "config", "count"),
+    [
+        (("openai_clip_RN50",), openai_clip, rn50(), 489),
+        (("openai_clip_ViT-B-32",), openai_clip, vit_b_32(), 302),
+        (("openai_clip_ViT-L-14",), openai_clip, vit_l_14(224), 446),
+        (("hf_clip_ViT-B-32",), huggingface_clip, vit_b_32(), 398),
+        (("openai_dvae_encoder", "openai_dvae_decoder"), openai_dvae, paper(), 150),
+        (("openai_dvae_decoder", "openai_dvae_encoder"), openai_dvae, paper(), 150),
+    ],
+)
+def test_every_tensor_has_one_place(names, room, config, count):
+    contents = published(*names)
+    assert room.FORMAT.fits(contents)
+    found = room.FORMAT.read(contents, Assumptions())
+    (part,) = found.parts
+    assert part.config == config
+    assert (part.taken.missing, part.taken.wrong, part.taken.unused) == ((), (), ())
+    uses = Counter(name for place in room.places(config) for name in place.theirs)
+    assert set(uses.values()) == {1}
+    assert len(uses) == sum(len(one.tensors) for one in contents.each()) == count
+
+
+def test_half_a_dvae_is_known_by_what_it_has():
+    for name in ("openai_dvae_encoder", "openai_dvae_decoder"):
+        found = openai_dvae.FORMAT.read(published(name), Assumptions()).parts[0]
+        assert isinstance(found.config, DVaeConfig)
+        assert (found.config.widths, found.config.vocabulary) == (paper().widths, 8192)
+        assert found.taken.missing
+        assert not found.taken.wrong
+
+
+def test_no_format_takes_another_for_its_own():
+    every = {
+        "openai_clip_RN50": openai_clip,
+        "openai_clip_ViT-B-32": openai_clip,
+        "hf_clip_ViT-B-32": huggingface_clip,
+        "openai_dvae_encoder": openai_dvae,
+    }
+    for name, room in every.items():
+        fitting = [
+            one for one in (openai_clip, huggingface_clip, openai_dvae) if one.FORMAT.fits(published(name))
+        ]
+        assert fitting == [room]
