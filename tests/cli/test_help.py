@@ -97,6 +97,8 @@ OPTIONS = {
         ),
         *("reconstructions", "reranking", "seed", "sheet", "study", "weights"),
     ],
+    "open": ["activation", "head-width", "json"],
+    "convert": ["activation", "head-width", "out", "to"],
     "info": [],
 }
 
