@@ -66,7 +66,7 @@ def test_opening_says_what_it_is_and_what_was_assumed(state, tmp_path, capsys):
     assert "clip works: a picture gives (16,) and a caption gives (16,)" in said
     assert main(["open", str(path), "--json", "--activation", "gelu", "--head-width", "32"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["assumed"] == []
+    assert found["assumed"] == ["heads of 64 numbers in the text tower, as in all that OpenAI published"]
     assert found["parts"]["clip"]["unused"] == ["spare"]
     assert found["parts"]["clip"]["config"]["vision"]["heads"] == 2
     assert found["parts"]["clip"]["config"]["activation"] == "gelu"

@@ -31,7 +31,7 @@ class Reading:
     head_width: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: by its settings, or 64)")
     ] = None
-    """CLIP: how many numbers a head of attention has."""
+    """CLIP: how many numbers a head of attention has in the picture tower."""
 
     def assumptions(self) -> "Assumptions":
         """What was said about it; ValueError for a width that is none."""

@@ -14,7 +14,7 @@ from limner.formats.places import Place, Taken, take
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """What weights do not say, where somebody knows it: CLIP's activation, and the width of its heads."""
+    """What weights do not say, where somebody knows it: CLIP's activation, and its picture tower's heads."""
 
     activation: str | None = None
     head_width: int | None = None

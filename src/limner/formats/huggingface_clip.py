@@ -167,15 +167,15 @@ def _heads(
     tower: str, width: int, told: dict[str, dict[str, Any]], assumptions: Assumptions, assumed: list[str]
 ) -> int:
     heads = told[tower].get("num_attention_heads")
-    if assumptions.head_width is not None:
+    if assumptions.head_width is not None and tower == "vision":
         heads = width // assumptions.head_width
     elif heads is None:
         assumed.append(
-            f"heads of {HEAD_WIDTH} numbers in the {tower} tower, for there is no config.json beside it"
+            f"heads of {HEAD_WIDTH} numbers in the {tower} tower, for there is no config.json that says so"
         )
         heads = width // HEAD_WIDTH
     if not isinstance(heads, int) or heads < 1 or width % heads:
-        raise LimnerError(f"the {tower} tower is {width} wide and would have {heads} heads: say --head-width")
+        raise LimnerError(f"the {tower} tower is {width} wide and would have {heads} heads")
     return heads
 
 
@@ -184,7 +184,7 @@ def _activation(told: dict[str, dict[str, Any]], assumptions: Assumptions, assum
     if assumptions.activation is not None:
         found = {assumptions.activation}
     if not found:
-        assumed.append("activation quick_gelu, for there is no config.json beside it")
+        assumed.append("activation quick_gelu, for there is no config.json that says so")
         return "quick_gelu"
     if found == {"quick_gelu"}:
         return "quick_gelu"

@@ -40,7 +40,7 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
     activation = _activation(flat, told, assumptions, assumed)
     residual = "visual.attnpool.positional_embedding" in flat.tensors
     vision = _residual(flat) if residual else _vision(flat, told, assumptions, assumed)
-    text = _text(flat, told, assumptions, assumed)
+    text = _text(flat, told, assumed)
     config = ClipConfig(
         vision=vision, text=text, embedding=flat.shape("text_projection")[1], activation=activation
     )
@@ -188,13 +188,13 @@ def _vision(
         patch=patch,
         width=width,
         layers=_layers(contents, "visual.transformer.resblocks."),
-        heads=_heads("picture", width, _inside(told, "vision_cfg", "head_width"), assumptions, assumed),
+        heads=_heads(
+            "picture", width, assumptions.head_width or _inside(told, "vision_cfg", "head_width"), assumed
+        ),
     )
 
 
-def _text(
-    contents: Contents, told: Mapping[str, Any], assumptions: Assumptions, assumed: list[str]
-) -> TextConfig:
+def _text(contents: Contents, told: Mapping[str, Any], assumed: list[str]) -> TextConfig:
     vocabulary, width = _of(contents.shape("token_embedding.weight"), 2)
     context, _ = _of(contents.shape("positional_embedding"), 2)
     heads = _inside(told, "text_cfg", "heads")
@@ -203,18 +203,16 @@ def _text(
         vocabulary=vocabulary,
         width=width,
         layers=_layers(contents, "transformer.resblocks."),
-        heads=_heads("text", width, width // heads if heads else None, assumptions, assumed),
+        heads=_heads("text", width, width // heads if heads else None, assumed),
     )
 
 
-def _heads(tower: str, width: int, told: int | None, assumptions: Assumptions, assumed: list[str]) -> int:
-    each = assumptions.head_width or told or HEAD_WIDTH
-    if assumptions.head_width is None and told is None:
+def _heads(tower: str, width: int, told: int | None, assumed: list[str]) -> int:
+    each = told or HEAD_WIDTH
+    if told is None:
         assumed.append(f"heads of {HEAD_WIDTH} numbers in the {tower} tower, as in all that OpenAI published")
     if width % each:
-        raise LimnerError(
-            f"the {tower} tower is {width} wide, of which heads of {each} are no part: say --head-width"
-        )
+        raise LimnerError(f"the {tower} tower is {width} wide, of which heads of {each} are no part")
     return width // each
 
 
