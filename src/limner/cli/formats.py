@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 OPEN_HELP = """Say what a checkpoint is, by its tensors: OpenAI's, open_clip's, Hugging Face's, …
   limner open ViT-B-32.pt
-  limner open models/clip-vit-large-patch14 --json"""
+  limner open models/clip-vit-large-patch14 --json
+  limner open hub:openai/clip-vit-base-patch32"""
 CONVERT_HELP = """Write a checkpoint in limner's own format, or limner's in another's.
   limner convert ViT-B-32.pt --out clips/b32
   limner convert clips/b32 --to huggingface --out b32-hf"""
@@ -25,7 +26,7 @@ class Reading:
     """What both have: where it lies, and what weights do not say."""
 
     path: Annotated[Positional[Path], arg(metavar="PATH")]
-    """A file, or a folder with its settings beside."""
+    """A file, or a folder with its settings beside; hub:owner/name is brought from the Hugging Face hub."""
     activation: Annotated[Activation | None, arg(help_behavior_hint="(default: by its settings)")] = None
     """CLIP: what its blocks compute, where nothing beside the weights says so."""
     head_width: Annotated[
@@ -52,8 +53,9 @@ class Open(Reading):
     def run(self) -> None:
         """Recognise, print, check; complaints come last and are the exit status."""
         from limner.formats import opened, self_check, usable
+        from limner.formats.hub import resolved
 
-        found = opened(self.path, self.assumptions())
+        found = opened(resolved(self.path), self.assumptions())
         try:
             checked = {part.name: self_check(part) for part in usable(found).parts}
         finally:
@@ -79,12 +81,13 @@ class Convert(Reading):
     def run(self) -> None:
         """Recognise, refuse what is not whole, write, print where."""
         from limner.formats import convert, opened
+        from limner.formats.hub import resolved
         from limner.formats.writing import to_huggingface
 
         if self.to == "huggingface":
             print(to_huggingface(self.path, self.out))
             return
-        for path in convert(opened(self.path, self.assumptions()), self.out):
+        for path in convert(opened(resolved(self.path), self.assumptions()), self.out):
             print(path)
 
 
