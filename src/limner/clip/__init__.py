@@ -5,17 +5,24 @@ place in that space, DALL-E 1 ranks its candidates by it, GLIDE is guided by it.
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 """
 
+from limner.clip.attribution import Attribution, integrated_gradients
 from limner.clip.model import Clip, ClipConfig, Features, TextConfig, VisionConfig, trimmed, unit
 from limner.clip.objective import contrastive_loss, contrastive_objective
+from limner.clip.zero_shot import TEMPLATES, class_embeddings, probabilities
 
 __all__ = [
+    "TEMPLATES",
+    "Attribution",
     "Clip",
     "ClipConfig",
     "Features",
     "TextConfig",
     "VisionConfig",
+    "class_embeddings",
     "contrastive_loss",
     "contrastive_objective",
+    "integrated_gradients",
+    "probabilities",
     "trimmed",
     "unit",
 ]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from limner.text import CaptionTokenizer, ClipTokenizer, UnknownCharacterWarning, clean
 
 
-def checked_words(prompts: str | Sequence[str]) -> None:
-    """Raise ValueError for a prompt of which cleaning, as readers do it, leaves nothing."""
+def checked_words(prompts: str | Sequence[str], name: str = "prompt") -> None:
+    """Raise ValueError, calling it `name`, for a prompt of which the cleaning of readers leaves nothing."""
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
         if not clean(prompt):
             raise ValueError(
-                f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
+                f'{name} is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
             )
 
 
