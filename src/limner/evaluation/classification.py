@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Up to so many labels the numbers are written into the picture, and up to so many their names beside it.
-NUMBERED, NAMED = 16, 60
+NUMBERED, NAMED = 16, 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +127,9 @@ def plot(classified: Classified) -> "Figure":
     top = classified.top(1)
     axes.set_title(f"{top.percent()} of {top.total} pictures", fontsize="medium")
     if classes <= NAMED:
-        axes.set_xticks(range(classes), classified.labels, rotation=90, fontsize="small")
-        axes.set_yticks(range(classes), classified.labels, fontsize="small")
+        size = "small" if classes <= NUMBERED else "xx-small"
+        axes.set_xticks(range(classes), classified.labels, rotation=90, fontsize=size)
+        axes.set_yticks(range(classes), classified.labels, fontsize=size)
     if classes <= NUMBERED:
         for row, column in counts.nonzero().tolist():
             colour = "white" if shares[row, column] > 0.5 else "black"

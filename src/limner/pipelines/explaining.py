@@ -16,8 +16,8 @@ from limner.pipelines.words import checked_words, told_of_unknown
 
 # What speaks for the words and what against them; these two stay apart for colour-blind eyes too.
 FOR, AGAINST = (202, 0, 32), (5, 113, 176)
-# How much of the picture shows through where its patches count most.
-SHOWN = 0.25
+# How much of the colour is laid over the patch that counts most.
+LAID = 0.8
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,13 @@ class Explanation:
     def heat(self, side: int) -> Image.Image:
         """The picture in grey, in red what speaks for the words, in blue what speaks against them."""
         most = float(np.abs(self.patches).max()) or 1.0
-        strength = Image.fromarray(np.abs(self.patches) / most).resize((side, side), Image.Resampling.BICUBIC)
-        sign = Image.fromarray(self.patches / most).resize((side, side), Image.Resampling.BICUBIC)
-        grey = ImageOps.grayscale(self.seen.resize((side, side), Image.Resampling.LANCZOS)).convert("RGB")
-        laid = (1 - SHOWN) * np.clip(np.asarray(strength), 0, 1)[..., None]
-        colour = np.where(np.asarray(sign)[..., None] > 0, FOR, AGAINST)
-        mixed = (1 - laid) * np.asarray(grey) + laid * colour
+        smooth = Image.fromarray(self.patches / most).resize((side, side), Image.Resampling.BICUBIC)
+        counts = np.clip(np.asarray(smooth), -1, 1)[..., None]
+        grey = ImageOps.grayscale(self.seen.resize((side, side), Image.Resampling.LANCZOS))
+        # Half-way to white, or black pictures would swallow both colours.
+        pale = (np.asarray(grey)[..., None] + 255.0) / 2
+        laid = LAID * np.abs(counts)
+        mixed = (1 - laid) * pale + laid * np.where(counts > 0, FOR, AGAINST)
         return Image.fromarray(mixed.round().astype(np.uint8))
 
 
