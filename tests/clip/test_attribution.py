@@ -56,7 +56,9 @@ def test_the_integral_is_that_of_a_thousand_small_steps():
     points = (blank + way * (picture - blank)).requires_grad_()
     (unit(clip.encode_image(points).pooled) @ words).sum().backward()
     shares = (points.grad.mean(dim=0) * (picture - blank)).sum(dim=0)
-    expected = torch.stack([shares[4 * r : 4 * r + 4, 4 * c : 4 * c + 4].sum() for r in range(3) for c in range(3)])
+    expected = torch.stack(
+        [shares[4 * r : 4 * r + 4, 4 * c : 4 * c + 4].sum() for r in range(3) for c in range(3)]
+    )
     torch.testing.assert_close(found, expected.view(3, 3), atol=1e-5, rtol=0)
 
 
@@ -67,7 +69,9 @@ def test_a_caller_that_keeps_no_gradients_gets_the_same():
     assert torch.equal(there.patches, integrated_gradients(clip, picture, words, blank=blank).patches)
 
 
-@pytest.mark.parametrize(("left", "right"), [("red apple", "cat"), ("sun", "red heart"), ("rocket", "dog face")])
+@pytest.mark.parametrize(
+    ("left", "right"), [("red apple", "cat"), ("sun", "red heart"), ("rocket", "dog face")]
+)
 def test_the_shipped_clip_looks_where_the_thing_is(left, right):
     from limner.data.words import named
     from limner.pipelines import explain

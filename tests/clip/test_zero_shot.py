@@ -87,7 +87,10 @@ def test_probabilities_by_their_definition():
     found = probabilities(images, classes, torch.tensor(7.0))
     expected = torch.tensor(
         [
-            [float(torch.exp(7 * i @ c) / sum(torch.exp(7 * i @ other) for other in classes)) for c in classes]
+            [
+                float(torch.exp(7 * i @ c) / sum(torch.exp(7 * i @ other) for other in classes))
+                for c in classes
+            ]
             for i in images
         ]
     )

@@ -33,5 +33,5 @@ def test_red_speaks_for_and_blue_against():
 
 
 def test_words_that_are_missing_are_refused(line):
-    with pytest.raises(ValueError, match="prompt is ' ', without a word"):
+    with pytest.raises(ValueError, match="text is ' ', without a word"):
         explain(" ", Image.new("RGB", (8, 8)), weights=line)

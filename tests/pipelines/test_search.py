@@ -179,7 +179,7 @@ def test_folder_and_index_may_move(folder, line, tmp_path):
 
 def test_what_is_no_index_is_refused_and_left_alone(folder, line, tmp_path):
     for place in (folder, tmp_path / "none"):
-        with pytest.raises(LimnerError, match="there is no index at .*: make one with `limner index DIR`"):
+        with pytest.raises(LimnerError, match=r"there is no index at .*: make one with `limner index DIR`"):
             find("a pear", place, weights=line)
     mine = tmp_path / "mine.txt"
     mine.write_text("my words")

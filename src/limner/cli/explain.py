@@ -33,7 +33,7 @@ class Explain:
 
     def run(self) -> None:
         """Read, explain, save the picture beside its heat map, print the path and the sum."""
-        checked_prompt(self.text)
+        checked_prompt(self.text, "text")
         where = place(self.out, files=1)
         try_writing(where.folder)
 

@@ -79,7 +79,7 @@ class Search:
     def run(self) -> None:
         """Search, print scores and paths, lay them out if asked to."""
         if self.text is not None:
-            checked_prompt(self.text)
+            checked_prompt(self.text, "text")
             if Path(self.text).is_file():
                 raise ValueError(f"text is '{self.text}', which is a file here: to find its like, add --like")
         elif not self.like:

@@ -56,8 +56,8 @@ def explain(
     up to what the picture has over white, and white patches have none. `weights`: a CLIP's folder, or a
     line's that holds one; the CLIP that ships without. Raises ValueError for words that are missing.
     """
-    checked_prompt(text)
-    checked_words(text)
+    checked_prompt(text, "text")
+    checked_words(text, "text")
     read = reader(weights, device)
     told_of_unknown(read.tokenizer, [text])
     side = read.clip.config.vision.resolution

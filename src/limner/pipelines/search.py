@@ -191,8 +191,8 @@ def find(
     nothing is wished for, LimnerError for an index that is missing, broken or another CLIP's.
     """
     if text is not None:
-        checked_prompt(text)
-        checked_words(text)
+        checked_prompt(text, "text")
+        checked_words(text, "text")
     elif not like:
         raise ValueError("text and like are both missing: give words, pictures, or both")
     checked_whole("top", top, 1, MOST_FOUND)

@@ -272,9 +272,7 @@ def checked_prompt(prompt: object, name: str = "prompt") -> None:
     if not isinstance(prompt, str):
         raise ValueError(f"{name} is {prompt!r}: give words, as a string")
     if not prompt.strip():
-        raise ValueError(
-            f'{name} is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
-        )
+        raise ValueError(f'{name} is {prompt[:20]!r}, without a word: give some, such as "a red apple"')
     try:
         prompt.encode()
     except UnicodeEncodeError as error:

@@ -10,9 +10,7 @@ def checked_words(prompts: str | Sequence[str], name: str = "prompt") -> None:
     """Raise ValueError, calling it `name`, for a prompt of which the cleaning of readers leaves nothing."""
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
         if not clean(prompt):
-            raise ValueError(
-                f'{name} is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
-            )
+            raise ValueError(f'{name} is {prompt[:20]!r}, without a word: give some, such as "a red apple"')
 
 
 def told_of_unknown(tokenizer: CaptionTokenizer | ClipTokenizer, prompts: Sequence[str]) -> None:
