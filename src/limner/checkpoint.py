@@ -100,6 +100,14 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     module.load_state_dict(dict(state))
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a folder says that limner wrote it; others have a config.json as well."""
+    try:
+        return "limner" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits of the SHA-256 of the weights: which weights painted a picture."""
     _, weights = _find(folder)

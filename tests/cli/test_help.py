@@ -59,6 +59,12 @@ OPTIONS = {
     "edit": ["device", "from", "out", "sheet", "size", "steps", "strength", "to", "weights"],
     "probe": ["device", "dims", "out", "seed", "size", "weights"],
     "rank": ["device", "weights"],
+    "classify": [
+        *("confusion", "device", "json", "labels", "labels-file", "templates-file", "top", "weights"),
+    ],
+    "explain": ["device", "out", "weights"],
+    "index": ["device", "out", "weights"],
+    "search": ["device", "in", "json", "like", "sheet", "top", "weights"],
     "reconstruct": ["device", "model", "out", "weights"],
     "interpolate": ["device", "out", "steps", "weights"],
     "traverse": ["device", "dims", "out", "span", "steps", "weights"],

@@ -13,7 +13,7 @@ READERS = [CaptionTokenizer.train(CAPTIONS, 320), ClipTokenizer(), ClipTokenizer
 
 @pytest.mark.parametrize("prompt", ["&nbsp;", "\ufeff", "\x01", " \n"])
 def test_a_prompt_that_cleaning_empties_is_refused(prompt):
-    with pytest.raises(ValueError, match=r"without a word: say what to paint"):
+    with pytest.raises(ValueError, match=r"without a word: give some"):
         checked_words(["a pear", prompt])
 
 

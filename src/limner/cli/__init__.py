@@ -18,9 +18,11 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 
 from limner import __version__
 from limner.cli import (
+    classify,
     complete,
     data,
     evaluate,
+    explain,
     formats,
     glide,
     info,
@@ -30,6 +32,7 @@ from limner.cli import (
     rank,
     reconstruct,
     sample,
+    search,
     train,
 )
 from limner.errors import LimnerError
@@ -44,6 +47,10 @@ Command = (
     | Annotated[manipulate.Edit, subcommand("edit", description=manipulate.EDIT_HELP)]
     | Annotated[manipulate.Probe, subcommand("probe", description=manipulate.PROBE_HELP)]
     | Annotated[rank.Rank, subcommand("rank", description=rank.HELP)]
+    | Annotated[classify.Classify, subcommand("classify", description=classify.HELP)]
+    | Annotated[explain.Explain, subcommand("explain", description=explain.HELP)]
+    | Annotated[search.Index, subcommand("index", description=search.INDEX_HELP)]
+    | Annotated[search.Search, subcommand("search", description=search.SEARCH_HELP)]
     | Annotated[reconstruct.Reconstruct, subcommand("reconstruct", description=reconstruct.HELP)]
     | Annotated[latents.Interpolate, subcommand("interpolate", description=latents.INTERPOLATE_HELP)]
     | Annotated[latents.Traverse, subcommand("traverse", description=latents.TRAVERSE_HELP)]

@@ -91,3 +91,10 @@ def slug(words: str) -> str:
         shorter = name.rpartition("-")[0]
         name = shorter if len(shorter) > LONGEST_NAME // 3 else name[:-1]
     return name.strip("-") or "picture"
+
+
+def try_picture(path: Path, option: str) -> None:
+    """Raise, naming the option that asked for it, unless a PNG can be written there."""
+    if path.is_dir() or path.suffix.lower() != ".png":
+        raise ValueError(f"{option} is '{path}': give a name that ends in .png")
+    try_writing(path.parent, f"--{option}")

@@ -5,20 +5,27 @@ place in that space, DALL-E 1 ranks its candidates by it, GLIDE is guided by it.
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 """
 
+from limner.clip.attribution import Attribution, integrated_gradients
 from limner.clip.model import Clip, ClipConfig, TextConfig, VisionConfig, trimmed, unit
 from limner.clip.objective import contrastive_loss, contrastive_objective
 from limner.clip.resnet import ResNetConfig
 from limner.clip.tower import Features
+from limner.clip.zero_shot import TEMPLATES, class_embeddings, probabilities
 
 __all__ = [
+    "TEMPLATES",
+    "Attribution",
     "Clip",
     "ClipConfig",
     "Features",
     "ResNetConfig",
     "TextConfig",
     "VisionConfig",
+    "class_embeddings",
     "contrastive_loss",
     "contrastive_objective",
+    "integrated_gradients",
+    "probabilities",
     "trimmed",
     "unit",
 ]

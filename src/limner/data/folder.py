@@ -67,13 +67,7 @@ def read(folder: Path) -> Folder:
 
     Raises `LimnerError` when the folder does not exist or holds no picture at all.
     """
-    if not folder.is_dir():
-        raise LimnerError(f"there is no folder {folder}: give a folder of pictures with captions")
-    others: Counter[str] = Counter()
-    try:
-        pictures = list(_pictures(folder, others, {folder.resolve()}))
-    except OSError as error:
-        raise LimnerError(f"cannot read the folder {folder}: {error.strerror}") from error
+    pictures, others = _listed(folder)
     if not pictures:
         raise LimnerError(
             f"{folder} holds no pictures ({', '.join(sorted(ENDINGS))}): put pictures there, each with a "
@@ -98,6 +92,28 @@ def read(folder: Path) -> Folder:
         else:
             gathered.problems.append(Problem(file, reason or EMPTY_CAPTION))
     return Folder(tuple(records), tuple(gathered.problems), dict(others.most_common()))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Every picture file under `folder`, in a fixed order, whether or not it can be opened.
+
+    Hidden files and folders are passed over. Raises `LimnerError` for no such folder, or none in it.
+    """
+    pictures, _ = _listed(folder)
+    if not pictures:
+        raise LimnerError(f"{folder} holds no pictures ({', '.join(sorted(ENDINGS))}): put some there")
+    return pictures
+
+
+def _listed(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Picture files under the folder, and how many files of other kinds lie there."""
+    if not folder.is_dir():
+        raise LimnerError(f"there is no folder {folder}: give a folder of pictures")
+    others: Counter[str] = Counter()
+    try:
+        return list(_pictures(folder, others, {folder.resolve()})), others
+    except OSError as error:
+        raise LimnerError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def _pictures(folder: Path, others: Counter[str], entered: set[Path]) -> Iterator[Path]:

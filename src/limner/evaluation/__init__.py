@@ -2,6 +2,7 @@
 
 - `recognition`: does a judge that has never seen the painter's pictures recognise what was asked for?
 - `retrieval` and `prior_cosine`: do CLIP and the prior know what training held out?
+- `classification`: how often is CLIP right about labelled pictures, and what does it take for what?
 - `reranking`: is a picture of DALL-E 1 better for having been chosen by CLIP among many?
 - `likelihood`: how many bits does DALL-E 1 need for captions and pictures that it has never seen?
 - `frechet`: how far is the cloud of painted pictures from that of real ones?

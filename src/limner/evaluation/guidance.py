@@ -34,9 +34,10 @@ from limner.evaluation.trials import (
     table,
     variety,
 )
+from limner.pipelines.embedding import clip_folder
 from limner.pipelines.loading import loaded
 from limner.pipelines.png import contact_sheet
-from limner.pipelines.ranking import clip_folder, cosines
+from limner.pipelines.ranking import cosines
 from limner.pipelines.settings import GlideSettings
 from limner.text import ClipTokenizer
 

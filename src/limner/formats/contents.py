@@ -1,10 +1,12 @@
 """What lies at a path: one file of tensors, or a folder of them with its settings beside."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from limner.errors import LimnerError
@@ -32,6 +34,15 @@ class Contents:
     said: Mapping[str, Any]
     size: int
     files: tuple["Contents", ...] = ()
+
+    def digest(self) -> str:
+        """The SHA-256 of names and numbers, whatever file they are kept in."""
+        found = hashlib.sha256()
+        for one in self.each():
+            for name, tensor in sorted(one.tensors.items()):
+                found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                found.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def each(self) -> tuple["Contents", ...]:
         """The files one by one, a lone one as well."""

@@ -22,11 +22,14 @@ from limner.weights import shipped
 
 if TYPE_CHECKING:
     from limner.pipelines.autoencoders import Autoencoder, load_autoencoder
+    from limner.pipelines.classification import classify
     from limner.pipelines.dalle1 import Dalle1
     from limner.pipelines.dalle2 import Dalle2
+    from limner.pipelines.explaining import explain
     from limner.pipelines.generators import Generator, load_generator
     from limner.pipelines.glide import Glide
     from limner.pipelines.ranking import rank
+    from limner.pipelines.search import find, index
 
 __all__ = [
     "Autoencoder",
@@ -37,6 +40,10 @@ __all__ = [
     "GlideSettings",
     "PaintSettings",
     "TokenSettings",
+    "classify",
+    "explain",
+    "find",
+    "index",
     "load",
     "load_autoencoder",
     "load_generator",
@@ -138,6 +145,18 @@ def __getattr__(name: str) -> Any:
         from limner.pipelines.ranking import rank
 
         return rank
+    if name == "classify":
+        from limner.pipelines.classification import classify
+
+        return classify
+    if name == "explain":
+        from limner.pipelines.explaining import explain
+
+        return explain
+    if name in ("find", "index"):
+        from limner.pipelines import search
+
+        return getattr(search, name)
     if name in ("Autoencoder", "load_autoencoder"):
         from limner.pipelines import autoencoders
 

@@ -29,12 +29,13 @@ from limner.draws import Draws, mix
 from limner.dvae import DVae, DVaeConfig
 from limner.errors import LimnerError
 from limner.pipelines.devices import device_named
+from limner.pipelines.embedding import clip_folder
 from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.memory import at_once as bounded
 from limner.pipelines.memory import free_bytes
 from limner.pipelines.pictures import seen
 from limner.pipelines.progress import Clock, Tick
-from limner.pipelines.ranking import clip_folder, cosines
+from limner.pipelines.ranking import cosines
 from limner.pipelines.sampling import sides
 from limner.pipelines.settings import (
     Commission,

@@ -267,24 +267,54 @@ def candidates_for(
     return tuple(Commission(first.prompt, seed + number) for first in firsts for number in range(each))
 
 
-def checked_prompt(prompt: object) -> None:
-    """Raise ValueError unless `prompt` is words, and not too many."""
+def checked_prompt(prompt: object, name: str = "prompt") -> None:
+    """Raise ValueError, calling it `name`, unless `prompt` is words, and not too many."""
     if not isinstance(prompt, str):
-        raise ValueError(f"prompt is {prompt!r}: give words, as a string")
+        raise ValueError(f"{name} is {prompt!r}: give words, as a string")
     if not prompt.strip():
-        raise ValueError(
-            f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
-        )
+        raise ValueError(f'{name} is {prompt[:20]!r}, without a word: give some, such as "a red apple"')
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"prompt holds {prompt[error.start : error.end]!r}, which is no text: give words in UTF-8"
+            f"{name} holds {prompt[error.start : error.end]!r}, which is no text: give words in UTF-8"
         ) from error
     if len(prompt) > LONGEST_PROMPT:
         raise ValueError(
-            f"prompt is {len(prompt)} characters long, {prompt[:30]!r}…: give at most {LONGEST_PROMPT}"
+            f"{name} is {len(prompt)} characters long, {prompt[:30]!r}…: give at most {LONGEST_PROMPT}"
         )
+
+
+def checked_labels(labels: Sequence[str]) -> None:
+    """Raise ValueError unless these are names of classes, each once, and there is something to choose."""
+    known: dict[str, str] = {}
+    for label in labels:
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"labels holds {label!r}: give each class a name")
+        checked_prompt(label, "label")
+        # Readers see neither capitals nor how many spaces there are.
+        alike = " ".join(label.lower().split())
+        if alike in known:
+            raise ValueError(
+                f"labels holds '{known[alike]}' and '{label}', which CLIP reads alike: name each class once"
+            )
+        known[alike] = label
+    if len(known) < 2:
+        only = f"'{labels[0]}' alone" if labels else "empty"
+        raise ValueError(f"labels is {only}: give at least two to choose from, such as cat,dog")
+
+
+def checked_templates(templates: Sequence[str]) -> None:
+    """Raise ValueError unless there is a sentence, and each has a place for the label."""
+    if not templates:
+        raise ValueError("templates is empty: give at least one, such as 'a picture of a {}'")
+    for template in templates:
+        checked_prompt(template, "template")
+        if "{}" not in template:
+            raise ValueError(
+                f"templates holds '{template}', without a {{}} where the label goes: write it in, as in "
+                "'a picture of a {}'"
+            )
 
 
 def checked_diff(target: str, source: str | None) -> None:

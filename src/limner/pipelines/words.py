@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from limner.text import CaptionTokenizer, ClipTokenizer, UnknownCharacterWarning, clean
 
 
-def checked_words(prompts: str | Sequence[str]) -> None:
-    """Raise ValueError for a prompt of which cleaning, as readers do it, leaves nothing."""
+def checked_words(prompts: str | Sequence[str], name: str = "prompt") -> None:
+    """Raise ValueError, calling it `name`, for a prompt of which the cleaning of readers leaves nothing."""
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
         if not clean(prompt):
-            raise ValueError(
-                f'prompt is {prompt[:20]!r}, without a word: say what to paint, such as "a red apple"'
-            )
+            raise ValueError(f'{name} is {prompt[:20]!r}, without a word: give some, such as "a red apple"')
 
 
 def told_of_unknown(tokenizer: CaptionTokenizer | ClipTokenizer, prompts: Sequence[str]) -> None:
