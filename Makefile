@@ -10,6 +10,8 @@ PROMPT ?= a red apple
 PAINT ?=
 # More for pytest, such as PYTEST="-k clip".
 PYTEST ?=
+# How many tests run at once, each on a core of its own; files stay together, for what they share is made once.
+WORKERS ?= auto
 # Where the small CPU build of torch comes from on Linux, if the configured package index does not have it.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # The interpreter to build the environment with; found if not given.
@@ -32,7 +34,7 @@ paint: $(STAMPS)/base
 	@$(BIN)/limner paint "$$LIMNER_PROMPT" $(PAINT)
 
 test: $(STAMPS)/dev
-	@$(BIN)/python -m pytest -q $(PYTEST)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST)
 
 lint: $(STAMPS)/dev
 	@$(BIN)/ruff check .

@@ -5,6 +5,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ import torch
 from limner.clip.model import rn50, vit_b_32, vit_l_14
 from limner.dvae import DVaeConfig
 from limner.dvae.model import paper
-from limner.formats import huggingface_clip, openai_clip, openai_dvae
+from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions
+from limner.glide.model import filtered, filtered_upsampler
 
 KEYS = Path(__file__).parent / "keys"
 
@@ -55,6 +57,29 @@ def test_every_tensor_has_one_place(names, room, config, count):
     assert len(uses) == sum(len(one.tensors) for one in contents.each()) == count
 
 
+@pytest.mark.parametrize("inpaint", [False, True])
+@pytest.mark.parametrize(
+    ("name", "config", "count"),
+    [("glide_base", filtered(), 783), ("glide_upsample", filtered_upsampler(), 797)],
+)
+def test_every_tensor_of_glide_has_one_place(name, config, count, inpaint):
+    """Those that mend have the same names, and four channels more to see."""
+    contents = published(name)
+    if inpaint:
+        stem = contents.tensors["input_blocks.0.0.weight"]
+        wider = torch.empty(len(stem), stem.shape[1] + 4, 3, 3, device="meta")
+        contents = replace(contents, tensors={**contents.tensors, "input_blocks.0.0.weight": wider})
+        backbone = replace(config.backbone, in_channels=config.backbone.in_channels + 4)
+        config = replace(config, inpaint=True, backbone=backbone)
+    (part,) = glide.FORMAT.read(contents, Assumptions()).parts
+    # Dropout is for training, and in no weights.
+    assert part.config == replace(config, backbone=replace(config.backbone, dropout=0.0))
+    assert (part.taken.missing, part.taken.wrong, part.taken.unused) == ((), (), ())
+    uses = Counter(name for place in glide.places(part.config) for name in place.theirs)
+    assert set(uses.values()) == {1}
+    assert len(uses) == len(contents.tensors) == count
+
+
 def test_half_a_dvae_is_known_by_what_it_has():
     for name in ("openai_dvae_encoder", "openai_dvae_decoder"):
         found = openai_dvae.FORMAT.read(published(name), Assumptions()).parts[0]
@@ -70,9 +95,13 @@ def test_no_format_takes_another_for_its_own():
         "openai_clip_ViT-B-32": openai_clip,
         "hf_clip_ViT-B-32": huggingface_clip,
         "openai_dvae_encoder": openai_dvae,
+        "glide_base": glide,
+        "glide_upsample": glide,
     }
     for name, room in every.items():
         fitting = [
-            one for one in (openai_clip, huggingface_clip, openai_dvae) if one.FORMAT.fits(published(name))
+            one
+            for one in (openai_clip, huggingface_clip, openai_dvae, glide)
+            if one.FORMAT.fits(published(name))
         ]
         assert fitting == [room]

@@ -90,6 +90,8 @@ def test_converting_writes_a_folder_of_our_own(state, tmp_path, capsys):
     found, ours = checkpoint.load(out, ClipConfig)
     assert found == config()
     assert all(torch.equal(ours[name], tensor) for name, tensor in state.items())
+    assert main(["open", str(out)]) == 2
+    assert "is limner's own already: commands take it as it is, by --weights" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "weights"), "--out", str(out)]) == 2
     assert capsys.readouterr().err == f"limner: {out} is there already: give the name of a new folder\n"
     back = tmp_path / "back"

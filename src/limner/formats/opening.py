@@ -14,12 +14,20 @@ from limner import checkpoint
 from limner.clip import Clip
 from limner.dvae import DVae
 from limner.errors import LimnerError
-from limner.formats import huggingface_clip, openai_clip, openai_dvae
+from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
+from limner.glide import Glide
 
-FORMATS: tuple[Format, ...] = (openai_clip.FORMAT, huggingface_clip.FORMAT, openai_dvae.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    openai_clip.FORMAT,
+    huggingface_clip.FORMAT,
+    openai_dvae.FORMAT,
+    glide.FORMAT,
+)
+# Pixels a side of what a U-Net is tried with, of which all that were published can halve it.
+TRIED = 64
 
 
 def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
@@ -27,6 +35,8 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
 
     Raises LimnerError, naming the file, for one that is missing, damaged, refused or not recognised.
     """
+    if checkpoint.is_ours(path):
+        raise LimnerError(f"{path} is limner's own already: commands take it as it is, by --weights")
     contents = look(path)
     found = [one for one in FORMATS if one.fits(contents)]
     if not found:
@@ -72,9 +82,9 @@ def self_check(part: Part) -> str:
     module = network(part)
     with torch.inference_mode():
         if isinstance(module, Clip):
-            side, text = module.config.vision.resolution, module.config.text
+            side, vocabulary = module.config.vision.resolution, module.config.text.vocabulary
             picture = torch.zeros(1, 3, side, side)
-            ids = torch.tensor([[text.vocabulary - 2, text.vocabulary - 1]])
+            ids = torch.tensor([[vocabulary - 2, vocabulary - 1]])
             found = {
                 "picture": module.encode_image(picture).pooled,
                 "caption": module.encode_text(ids).pooled,
@@ -82,6 +92,17 @@ def self_check(part: Part) -> str:
         elif isinstance(module, DVae):
             side = 8 * module.config.factor
             found = {"picture": module.reconstruct(torch.zeros(1, 3, side, side))}
+        elif isinstance(module, Glide):
+            text, low = module.config.text, module.config.low
+            found = {
+                "noise": module(
+                    torch.zeros(1, 3, TRIED, TRIED),
+                    torch.tensor([500.0]),
+                    ids=torch.zeros(1, text.context, dtype=torch.int64),
+                    mask=torch.zeros(1, text.context, dtype=torch.bool),
+                    low=None if low is None else torch.zeros(1, 3, TRIED // 4, TRIED // 4),
+                )
+            }
         else:
             raise TypeError(f"{type(module).__name__} has no check")
     for name, tensor in found.items():
@@ -89,7 +110,10 @@ def self_check(part: Part) -> str:
             raise LimnerError(
                 f"{part.name}: what it makes of a {name} is not finite: these weights are broken"
             )
-    return " and ".join(f"a {name} gives {tuple(tensor.shape[1:])}" for name, tensor in found.items())
+    return " and ".join(
+        f"{'' if name == 'noise' else 'a '}{name} gives {tuple(tensor.shape[1:])}"
+        for name, tensor in found.items()
+    )
 
 
 def convert(found: Opened, out: Path) -> list[Path]:

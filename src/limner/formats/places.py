@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from limner.errors import LimnerError
@@ -13,12 +14,14 @@ from limner.errors import LimnerError
 class Place:
     """`ours` holds their tensors, one after the other along the first dimension; `turned`: transposed.
 
-    Tensors of one number may have any number of dimensions, and shapes that differ by ones alone agree.
+    `packed`: heads and parts of an attention whose rows they keep by head, [head][q|k|v], where ours are
+    [q|k|v][head]. Shapes that differ by ones alone agree.
     """
 
     ours: str
     theirs: tuple[str, ...]
     turned: bool = False
+    packed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ def take(
             continue
         parts = [tensors[name] for name in place.theirs]
         wanted = shapes[place.ours]
-        found = _joined(parts, place.turned)
+        found = _joined(parts, place)
         if found is None or _bare(found.shape) != _bare(wanted):
             named = zip(place.theirs, parts, strict=True)
             of = " and ".join(f"{name} {tuple(part.shape)}" for name, part in named)
@@ -88,20 +91,28 @@ def give(places: Iterable[Place], state: Mapping[str, Tensor]) -> dict[str, Tens
         tensor = state[place.ours].T if place.turned else state[place.ours]
         if tensor.shape and tensor.shape[0] % len(place.theirs):
             raise LimnerError(f"{place.ours} {tuple(tensor.shape)} is not to be cut into {len(place.theirs)}")
+        if place.packed is not None:
+            heads, kinds = place.packed
+            tensor = rearrange(tensor, "(kinds heads d) ... -> (heads kinds d) ...", heads=heads, kinds=kinds)
         parts = tensor.chunk(len(place.theirs)) if len(place.theirs) > 1 else [tensor]
         found |= {name: part.contiguous() for name, part in zip(place.theirs, parts, strict=True)}
     return found
 
 
-def _joined(parts: list[Tensor], turned: bool) -> Tensor | None:
+def _joined(parts: list[Tensor], place: Place) -> Tensor | None:
     if len(parts) > 1:
         if len({part.shape[1:] for part in parts}) > 1 or not parts[0].ndim:
             return None
         joined = torch.cat(parts)
     else:
         joined = parts[0]
-    if turned:
+    if place.turned:
         return joined.T if joined.ndim == 2 else None
+    if place.packed is not None:
+        heads, kinds = place.packed
+        if not joined.ndim or joined.shape[0] % (heads * kinds):
+            return None
+        return rearrange(joined, "(heads kinds d) ... -> (kinds heads d) ...", heads=heads, kinds=kinds)
     return joined
 
 

@@ -1,0 +1,149 @@
+"""The U-Net as OpenAI's diffusion code names it: guided-diffusion, GLIDE, and Karlo after them.
+
+Blocks are numbered in one row on the way down and in another on the way up; what stands within one is told by
+its place: a residual block first, then attention where there is some, last a block that doubles the size.
+Attention keeps queries, keys and values by head.
+"""
+
+import re
+from collections.abc import Iterator
+
+from limner.errors import LimnerError
+from limner.formats.contents import Contents
+from limner.formats.places import Place, both
+from limner.layers.unet import UNetConfig
+
+HEAD_WIDTH = 64
+
+
+def unet(contents: Contents) -> UNetConfig:
+    """A network's sizes by its shapes; heads are `HEAD_WIDTH` wide, as in all that were published with text.
+
+    Raises LimnerError for shapes that are no U-Net's.
+    """
+    embedding, channels = _two(contents, "time_embed.0.weight")
+    down, up = _blocks(contents, "input_blocks"), _blocks(contents, "output_blocks")
+    # The first block of the way up that ends by doubling the size is the last of its level.
+    doubling = [
+        number for number in range(up) if _inner(contents, f"output_blocks.{number}")[1:].count("residual")
+    ]
+    depth = doubling[0] if doubling else down - 1
+    levels, left = divmod(down, depth + 1)
+    if embedding != 4 * channels or left or up != down or depth < 1:
+        raise LimnerError(
+            f"{contents.path} has {down} blocks on the way down and {up} on the way up, which make no U-Net"
+        )
+    first = [1 + level * (depth + 1) for level in range(levels)]
+    widths = [contents.shape(f"input_blocks.{number}.0.out_layers.3.weight")[0] for number in first]
+    attention = tuple(
+        2**level
+        for level, number in enumerate(first)
+        if "attention" in _inner(contents, f"input_blocks.{number}")
+    )
+    reads = [name for name in contents.tensors if name.endswith(".encoder_kv.weight")]
+    out, *_ = contents.shape("input_blocks.1.0.out_layers.3.weight")
+    return UNetConfig(
+        in_channels=contents.shape("input_blocks.0.0.weight")[1],
+        out_channels=contents.shape("out.2.weight")[0],
+        channels=channels,
+        depth=depth,
+        multipliers=tuple(width // channels for width in widths),
+        attention=attention,
+        head_width=HEAD_WIDTH,
+        context_width=contents.shape(reads[0])[1] if reads else None,
+        scale_shift=contents.shape("input_blocks.1.0.emb_layers.1.weight")[0] == 2 * out,
+        dropout=0.0,
+        patch=1,
+        canvas=0,
+    )
+
+
+def places(config: UNetConfig, ours: str) -> Iterator[Place]:
+    """Where their tensors stand in a `UNet` under the prefix `ours`."""
+    yield from both(f"{ours}time.net.0", "time_embed.0")
+    yield from both(f"{ours}time.net.2", "time_embed.2")
+    yield from both(f"{ours}stem", "input_blocks.0.0")
+    yield from both(f"{ours}norm", "out.0")
+    yield from both(f"{ours}head", "out.2")
+    last = len(config.multipliers) - 1
+    channels, number = config.channels * config.multipliers[0], 0
+    for level, multiplier in enumerate(config.multipliers):
+        width = config.channels * multiplier
+        for _ in range(config.depth):
+            theirs = f"input_blocks.{number + 1}"
+            yield from _residual(f"{ours}down.{number}.block", f"{theirs}.0", channels != width)
+            if 2**level in config.attention:
+                yield from _attention(f"{ours}down.{number}.attention", f"{theirs}.1", width, config)
+            channels, number = width, number + 1
+        if level < last:
+            yield from _residual(f"{ours}down.{number}", f"input_blocks.{number + 1}.0", False)
+            number += 1
+    yield from _residual(f"{ours}middle_in", "middle_block.0", False)
+    if config.attention:
+        yield from _attention(f"{ours}middle_attention", "middle_block.1", channels, config)
+    yield from _residual(f"{ours}middle_out", f"middle_block.{2 if config.attention else 1}", False)
+    number = 0
+    for level, multiplier in reversed(list(enumerate(config.multipliers))):
+        width = config.channels * multiplier
+        attends = 2**level in config.attention
+        for step in range(config.depth + 1):
+            # What comes from the way down is laid beside, so every block here changes its channels.
+            yield from _residual(f"{ours}up.{number}.block", f"output_blocks.{number}.0", True)
+            if attends:
+                yield from _attention(
+                    f"{ours}up.{number}.attention", f"output_blocks.{number}.1", width, config
+                )
+            if level > 0 and step == config.depth:
+                theirs = f"output_blocks.{number}.{2 if attends else 1}"
+                yield from _residual(f"{ours}up.{number}.resample", theirs, False)
+            number += 1
+
+
+def _residual(ours: str, theirs: str, widens: bool) -> Iterator[Place]:
+    for mine, yours in (
+        ("norm_in", "in_layers.0"),
+        ("conv_in", "in_layers.2"),
+        ("embed", "emb_layers.1"),
+        ("norm_out", "out_layers.0"),
+        ("conv_out", "out_layers.3"),
+    ):
+        yield from both(f"{ours}.{mine}", f"{theirs}.{yours}")
+    if widens:
+        yield from both(f"{ours}.skip", f"{theirs}.skip_connection")
+
+
+def _attention(ours: str, theirs: str, width: int, config: UNetConfig) -> Iterator[Place]:
+    heads = width // config.head_width
+    yield from both(f"{ours}.norm", f"{theirs}.norm")
+    yield from packed(f"{ours}.qkv", f"{theirs}.qkv", heads, 3)
+    if config.context_width is not None:
+        yield from packed(f"{ours}.context_kv", f"{theirs}.encoder_kv", heads, 2)
+    yield from both(f"{ours}.out", f"{theirs}.proj_out")
+
+
+def packed(ours: str, theirs: str, heads: int, parts: int) -> Iterator[Place]:
+    """Weight and bias of projections that they keep by head."""
+    for end in ("weight", "bias"):
+        yield Place(f"{ours}.{end}", (f"{theirs}.{end}",), packed=(heads, parts))
+
+
+def _blocks(contents: Contents, way: str) -> int:
+    """How many blocks are numbered on a way."""
+    pattern = re.compile(rf"{way}\.(\d+)\.")
+    return len({found[1] for name in contents.tensors if (found := pattern.match(name))})
+
+
+def _inner(contents: Contents, block: str) -> list[str]:
+    """What a numbered block is made of, in order."""
+    kinds = {"in_layers.0.weight": "residual", "qkv.weight": "attention", "weight": "convolution"}
+    found = []
+    for place in range(3):
+        found += [kind for end, kind in kinds.items() if f"{block}.{place}.{end}" in contents.tensors]
+    return found
+
+
+def _two(contents: Contents, name: str) -> tuple[int, int]:
+    shape = contents.shape(name)
+    if len(shape) != 2:
+        raise LimnerError(f"{contents.path}: '{name}' has the shape {shape}, and should have two dimensions")
+    return shape[0], shape[1]
