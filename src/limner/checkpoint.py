@@ -80,10 +80,13 @@ def load(
 def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy `state` into `module`, every name and every shape agreeing; dtypes are converted.
 
+    What a module lists as `MEASURED` is no weight, and may be missing: it stays as it is.
+
     Raises LimnerError listing the names `state` lacks, those that nothing takes, and the shapes that differ.
     """
     own = module.state_dict()
-    missing = [name for name in own if name not in state]
+    measured: frozenset[str] = getattr(module, "MEASURED", frozenset())
+    missing = [name for name in own if name not in state and name not in measured]
     unexpected = [name for name in state if name not in own]
     shapes = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
@@ -97,7 +100,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     ]
     if complaints:
         raise LimnerError(f"the weights do not fit this {type(module).__name__}: " + "; ".join(complaints))
-    module.load_state_dict(dict(state))
+    module.load_state_dict({name: own[name] for name in measured} | dict(state))
 
 
 def is_ours(path: Path) -> bool:

@@ -171,7 +171,7 @@ def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
     assert refuses("evaluate", "--sheet", "sheet.jpg").startswith("sheet is 'sheet.jpg'")
     for of in ((), ("--model", "glide", "--sheet", "sheet.png")):
         assert refuses("evaluate", "--full-size", *of).startswith(
-            "full_size is of the sheet that dalle2 paints"
+            "full_size is for the sheet that dalle2 paints"
         )
     assert refuses("evaluate", "--reconstructions").startswith("nothing is asked for")
     three = ("--data", ".", "--judge", ".", "--out", "out")

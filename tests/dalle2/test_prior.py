@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from limner.checkpoint import load_into
 from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.dalle2.objective import EmbeddingsAndCaptions, clip_reader, prior_objective
 from limner.dalle2.prior_diffusion import KNOTS, Prior, PriorConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
+from limner.errors import LimnerError
 
 CONTEXT = 7
 CONFIG = PriorConfig(
@@ -196,3 +198,16 @@ def test_a_step_of_the_prior_varies_by_what_it_does_not_know():
     wanted = levels.posterior_variance + levels.posterior_x0.square() * levels.t / 999 * 2
     torch.testing.assert_close(model.variance(levels), wanted, rtol=1e-5, atol=1e-7)
     assert (model.times()[0], model.times()[-1], len(model.times())) == (0.0, 999.0, KNOTS)
+
+
+def test_a_prior_that_nobody_has_measured_loads():
+    """Weights from before there were errors: β̃ stands in, and nothing else may be missing."""
+    state = prior().state_dict()
+    del state["errors"]
+    model = Prior(CONFIG)
+    load_into(model, state)
+    assert torch.equal(model.errors, torch.zeros(KNOTS))
+    assert torch.equal(model.query, state["query"])
+    del state["query"]
+    with pytest.raises(LimnerError, match=r"missing: query$"):
+        load_into(model, state)

@@ -49,8 +49,16 @@ def test_the_picture_shows_every_pair():
         assert picture.format == "PNG"
 
 
+def test_two_folders_of_one_label_are_refused(folder):
+    (folder / "red apple").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "red apple" / "1.png")
+    with pytest.raises(LimnerError, match="both of the label 'red apple': make them one folder"):
+        labelled(folder)
+
+
 def test_labels_are_the_names_of_folders(folder):
-    labels, truth = labelled(folder)
+    with pytest.warns(UserWarning, match="1 pictures lie beside the folders, without a label: left out"):
+        labels, truth = labelled(folder)
     assert labels == ["cat", "fox", "red apple"]
     assert {str(path.relative_to(folder)): label for path, label in truth.items()} == {
         "cat/1.png": "cat",

@@ -57,17 +57,17 @@ def test_what_does_not_come_out_even_is_said():
 
 def test_opening_says_what_it_is_and_what_was_assumed(state, tmp_path, capsys):
     path = tmp_path / "anything"
-    save_file(give(openai_places(config()), state) | {"spare": torch.zeros(3)}, path)
+    save_file(give(openai_places(config()), state), path)
     assert main(["open", str(path)]) == 0
     said = capsys.readouterr().out
     parameters = sum(tensor.numel() for tensor in state.values())
-    for words in ("OpenAI CLIP", "safetensors", f"{parameters:,}", "spare", "assumed: activation quick_gelu"):
+    for words in ("OpenAI CLIP", "safetensors", f"{parameters:,}", "assumed: activation quick_gelu"):
         assert words in said
     assert "clip works: a picture gives (16,) and a caption gives (16,)" in said
     assert main(["open", str(path), "--json", "--activation", "gelu", "--head-width", "32"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["assumed"] == ["heads of 64 numbers in the text tower, as in all that OpenAI published"]
-    assert found["parts"]["clip"]["unused"] == ["spare"]
+    assert found["parts"]["clip"]["unused"] == []
     assert found["parts"]["clip"]["config"]["vision"]["heads"] == 2
     assert found["parts"]["clip"]["config"]["activation"] == "gelu"
 
@@ -80,6 +80,41 @@ def test_what_is_wrong_stands_beside_what_it_is(state, tmp_path, capsys):
     said = capsys.readouterr()
     assert json.loads(said.out)["parts"]["clip"]["missing"] == ["ln_final.bias"]
     assert said.err.endswith("cannot be used: clip: missing: ln_final.bias\n")
+
+
+def test_what_is_left_over_would_do_something_elsewhere(state, tmp_path, capsys):
+    """Such as LayerScale: a network that is without it is another. Names are shown and never obeyed."""
+    tensors = give(openai_places(config()), state)
+    odd = {"visual.transformer.resblocks.0.ls_1.gamma": torch.ones(64), "[/red]\x1b]0;x": torch.ones(1)}
+    save_file(tensors | odd, tmp_path / "weights")
+    assert main(["open", str(tmp_path / "weights")]) == 2
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "left over: '[/red]\\x1b]0;x', visual.transformer.resblocks.0.ls_1.gamma" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("visual.proj", torch.zeros(64, 16, dtype=torch.int64)),
+        ("visual.proj", torch.zeros(64, 16, dtype=torch.complex64)),
+        ("visual.proj", torch.zeros(64, 16).to(torch.float8_e4m3fn)),
+        ("visual.positional_embedding", torch.zeros(0, 64)),
+        ("token_embedding.weight", torch.zeros(0, 128)),
+        ("token_embedding.weight", torch.zeros(1, 128)),
+        ("text_projection", torch.zeros(())),
+        ("positional_embedding", torch.zeros(1, 128)),
+        ("visual.conv1.weight", torch.zeros(0, 3, 8, 8)),
+        ("visual.conv1.weight", torch.zeros(64, 3, 0, 0)),
+        ("visual.conv1.weight", torch.zeros(64)),
+    ],
+)
+def test_tensors_that_no_network_has_are_one_line(state, tmp_path, capsys, name, tensor):
+    save_file(give(openai_places(config()), state) | {name: tensor}, tmp_path / "weights")
+    assert main(["open", str(tmp_path / "weights")]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("limner: ")
+    assert errors.count("\n") == 1
 
 
 def test_converting_writes_a_folder_of_our_own(state, tmp_path, capsys):
@@ -97,6 +132,23 @@ def test_converting_writes_a_folder_of_our_own(state, tmp_path, capsys):
     back = tmp_path / "back"
     assert main(["convert", str(out), "--to", "huggingface", "--out", str(back)]) == 0
     assert opened(back).parts[0].config == config()
+    direct = tmp_path / "direct"
+    assert main(["convert", str(tmp_path / "weights"), "--to", "huggingface", "--out", str(direct)]) == 0
+    assert (direct / "model.safetensors").read_bytes() == (back / "model.safetensors").read_bytes()
+    arguments = [
+        "convert",
+        str(out),
+        "--to",
+        "huggingface",
+        "--activation",
+        "gelu",
+        "--out",
+        str(tmp_path / "no"),
+    ]
+    assert main(arguments) == 2
+    assert "activation is gelu, but" in capsys.readouterr().err
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    assert main(["convert", str(tmp_path / "weights"), "--out", str(tmp_path / "link")]) == 2
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
@@ -140,8 +192,42 @@ def test_pictures_that_are_normalised_otherwise_are_refused(state, tmp_path):
     save_file(give(openai_places(config()), state), tmp_path / "open_clip_model.safetensors")
     settings = {"model_cfg": {"embed_dim": 16}, "preprocess_cfg": {"mean": [0.5] * 3}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
-    with pytest.raises(LimnerError, match=r"with a mean of \[0\.5, 0\.5, 0\.5\]"):
+    with pytest.raises(LimnerError, match=r"have the mean \[0\.5, 0\.5, 0\.5\]"):
         opened(tmp_path)
+    for cfg, message in (
+        ({"vision_cfg": {"pool_type": "avg"}}, "vision_cfg.pool_type 'avg', which limner's towers do not do"),
+        ({"text_cfg": {"no_causal_mask": True}}, "text_cfg.no_causal_mask 'True'"),
+        ({"text_cfg": {"hf_model_name": "roberta"}}, "text_cfg.hf_model_name 'roberta'"),
+        ({"text_cfg": {"heads": 100}}, "128 wide, and open_clip_config.json gives it 100 heads"),
+        ({"text_cfg": {"heads": "2"}}, "has '2' for text_cfg.heads"),
+        ({"text_cfg": [1]}, r"has '\[1\]' for 'text_cfg', where settings are wanted"),
+    ):
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg}))
+        with pytest.raises(LimnerError, match=message):
+            opened(tmp_path)
+    for mean in (5, ["x"], {}):
+        told = {"model_cfg": {"embed_dim": 16}, "preprocess_cfg": {"mean": mean}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(told))
+        with pytest.raises(LimnerError, match="pictures have the mean"):
+            opened(tmp_path)
+
+
+def test_each_format_believes_its_own_settings(state, tmp_path):
+    """As on the hub: both kinds of weights and both kinds of settings in one folder."""
+    tensors, settings = written(config("gelu"), state)
+    save_file(tensors, tmp_path / "model.safetensors")
+    save_file(give(openai_places(config()), state), tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"quick_gelu": True}}))
+    assert opened(tmp_path / "model.safetensors").parts[0].config == config("gelu")
+    assert opened(tmp_path / "open_clip_model.safetensors").parts[0].config == config("quick_gelu")
+    with pytest.raises(
+        LimnerError, match=r"several checkpoints, model\.safetensors, open_clip_model\.safetensors"
+    ):
+        opened(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5, 0.5, 0.5]}))
+    with pytest.raises(LimnerError, match="have the image_mean"):
+        opened(tmp_path / "model.safetensors")
 
 
 def test_folders_that_hold_no_one_checkpoint(tmp_path):

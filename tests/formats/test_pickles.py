@@ -5,8 +5,8 @@ import collections
 import contextlib
 import io
 import pickle
-import pickletools
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from limner.errors import LimnerError
-from limner.formats.files import not_finite, read, run
-from limner.formats.pickles import KNOWN, Reader, Storage, tensors_in
+from limner.formats.files import not_finite, read
+from limner.formats.pickles import BROKEN, KNOWN, Name, Storage, load, tensors_in
 
 
 def kept(content: Any, folder: Path, *, newer: bool = True) -> Path:
@@ -120,28 +120,102 @@ def test_any_other_name_is_refused_by_name(tmp_path, content, name, newer, monke
         read(kept({"a": content}, tmp_path, newer=newer))
 
 
-@given(st.binary(max_size=300))
-def test_no_program_gets_further_than_an_error(program):
-    """Any bytes at all: they make plain values or the one error that files are refused with."""
+def archive(program: bytes, folder: Path) -> Path:
+    """A torch archive with this program, and one storage of four numbers."""
+    path = folder / "x"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("x/data.pkl", program)
+        made.writestr("x/data/0", bytes(16))
+    return path
+
+
+TENSOR = (
+    pickle.PROTO
+    + b"\x02"
+    + (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(((Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nK\x04tQK\x00K\x04\x85K\x01\x85"
+        b"\x89NtR"
+    )
+)
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_any_program_opens_or_is_refused_in_one_error(tmp_path_factory, program, after_a_tensor):
+    """Any bytes at all, alone or where they may do something to a tensor that is there already."""
+    path = archive(TENSOR + program if after_a_tensor else program, tmp_path_factory.mktemp("any"))
     with contextlib.suppress(LimnerError):
-        run(Path("x"), io.BytesIO(program), nowhere)
+        read(path)
 
 
-@given(st.lists(st.sampled_from([op.code.encode("latin-1") for op in pickletools.opcodes]), max_size=60))
-def test_no_order_of_opcodes_does_either(opcodes):
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *(TENSOR, b"ccollections\nOrderedDict\n", b"K\x01", b"Vx\n", b"N", b"q\x00", b"h\x00"),
+                *(bytes([one]) for one in b"(t}]suaebR\x81201\x85\x8f\x90)"),
+            ]
+        ),
+        max_size=40,
+    )
+)
+def test_no_order_of_instructions_does_more(tmp_path_factory, instructions):
+    path = archive(b"".join(instructions) + b".", tmp_path_factory.mktemp("any"))
     with contextlib.suppress(LimnerError):
-        run(Path("x"), io.BytesIO(b"".join(opcodes)), nowhere)
+        for tensor in read(path).tensors.values():
+            assert tensor.tolist() == [0, 0, 0, 0]
 
 
-def test_what_is_known_touches_nothing_outside():
-    """Every function on the list is a type of values, a name of one, or ours."""
-    for name, function in KNOWN.items():
-        ours = getattr(function, "__module__", "") == "limner.formats.pickles"
-        assert (
-            ours
-            or isinstance(function, torch.dtype)
-            or function in (*(collections.OrderedDict, tuple, set, object, complex),)
-        ), name
+def test_a_tensor_cannot_be_rewritten(tmp_path):
+    """`BUILD` would call a tensor's __setstate__, which may make it as large as it likes."""
+    program = b"}Va\n" + TENSOR + TENSOR + b"K\x00J\x00\x00\x00\x10\x85K\x01\x85tb" + b"s."
+    with pytest.raises(LimnerError, match="is damaged"):
+        read(archive(program, tmp_path))
+    simple = b"}Va\n" + TENSOR + b"}Vreal\nK\x07sb" + b"s."
+    assert read(archive(simple, tmp_path)).tensors["a"].tolist() == [0, 0, 0, 0]
+
+
+def test_functions_of_ours_cannot_be_rewritten(tmp_path):
+    before = {name: (function.__defaults__, dict(function.__dict__)) for name, function in KNOWN.items()}
+    program = b"ctorch._utils\n_rebuild_tensor_v2\n}V__defaults__\n(K\x01K\x02tsb."
+    read(archive(program, tmp_path))
+    assert {
+        name: (function.__defaults__, dict(function.__dict__)) for name, function in KNOWN.items()
+    } == before
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"}" + b")" + b"\x85" * 200_000 + b"Ns.",  # a key that is nested so deep that hashing it would crash
+        b"}" * 6000 + b".",
+        b"}Va\n" * 6000 + b"}" + b"s" * 6000 + b".",  # dictionaries in dictionaries
+        b"I" + b"9" * 6000 + b"\n.",  # a number of six thousand digits
+        b"(" * 100_000 + b".",
+        b"ctorch\nSize\n" + TENSOR + b"\x85R.",
+        b"Q.",
+        b"P1\n.",
+    ],
+)
+def test_programs_that_would_crash_or_never_end(tmp_path, program):
+    with pytest.raises(LimnerError, match="is damaged"):
+        read(archive(program, tmp_path))
+
+
+def test_a_tensor_of_one_number_is_not_a_tensor_of_many(tmp_path):
+    """Stride zero makes as much of nothing as somebody likes."""
+    path = tmp_path / "x"
+    torch.save({"a": torch.zeros(1).expand(10**9)}, path)
+    with pytest.raises(
+        LimnerError, match=r"a tensor of shape \(1000000000,\) is more than the 1 numbers stored"
+    ):
+        read(path)
+
+
+def test_what_is_known_is_ours_by_name():
+    """Every function on the list does what is written in this one file, and there are not many."""
+    written = {"_tensor", "_first", "_pairs", "_size", "_object", "_listed", "_nothing"}
+    assert {function.__name__ for function in KNOWN.values()} == written
+    assert {function.__module__ for function in KNOWN.values()} == {"limner.formats.pickles"}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +241,8 @@ def test_nesting_without_end_ends():
     deep: Any = torch.zeros(1)
     for _ in range(5000):
         deep = {"a": deep}
-    assert len(tensors_in(deep)) == 1
+    with pytest.raises(pickle.UnpicklingError, match="nested more than 64 deep"):
+        tensors_in(deep)
 
 
 def test_numbers_that_are_none_are_found():
@@ -181,9 +256,10 @@ def test_numbers_that_are_none_are_found():
     assert not_finite(tensors) == ["half", "bad"]
 
 
-def test_readers_run_nothing_at_all():
-    """The plainest attack, straight at the reader."""
-    program = b"cos\nsystem\n(S'echo ran'\ntR."
+def test_the_plainest_attack(capfd):
     with pytest.raises(LimnerError, match=r"asks for 'os\.system'"):
-        Reader(io.BytesIO(program), nowhere).load()
-    assert isinstance(Storage(torch.zeros(1)).numbers, Tensor)
+        load(io.BytesIO(b"cos\nsystem\n(S'echo ran'\ntR."), nowhere)
+    with pytest.raises(BROKEN):
+        load(io.BytesIO(b"(S'a'\nS'b'\n."), nowhere)
+    assert load(io.BytesIO(b"ctorch\nfloat16\n."), nowhere) == Name("torch.float16")
+    assert capfd.readouterr().out == ""

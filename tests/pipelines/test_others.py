@@ -1,5 +1,6 @@
 """What CLIP is asked for, asked of somebody else's: a file in another format does as well as our folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from limner.pipelines.embedding import reader
 
 CONFIG = ClipConfig(
     vision=VisionConfig(resolution=16, patch=8, width=64, layers=1, heads=1),
-    text=TextConfig(context=32, vocabulary=600, width=64, layers=1, heads=1),
+    text=TextConfig(context=32, vocabulary=49_408, width=64, layers=1, heads=1),
     embedding=16,
     activation="quick_gelu",
 )
@@ -61,6 +62,13 @@ def test_the_command_takes_it(file: Path, tmp_path: Path, capsys: pytest.Capture
     save_file({"x": torch.zeros(1)}, tmp_path / "none")
     assert main(["rank", "red", str(tmp_path / "a.png"), "--weights", str(tmp_path / "none")]) == 2
     assert "is no format that limner knows" in capsys.readouterr().err
+
+
+def test_words_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
+    config = replace(CONFIG, text=replace(CONFIG.text, vocabulary=32_000))
+    save_file(give(places(config), Clip(config).state_dict()), tmp_path / "x")
+    with pytest.raises(LimnerError, match="reads 32000 kinds of tokens, and CLIP's own vocabulary has 49408"):
+        reader(tmp_path / "x", "cpu")
 
 
 def test_what_holds_no_clip_is_refused(tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ class Evaluate:
         if self.names < 1:
             raise ValueError(f"names is {self.names}: give a whole number from 1")
         if self.full_size and (self.model != "dalle2" or self.sheet is None):
-            raise ValueError("full_size is of the sheet that dalle2 paints: give --sheet PNG, and no --model")
+            raise ValueError(
+                "full_size is for the sheet that dalle2 paints: give --sheet PNG, with model dalle2"
+            )
         if self.reconstructions and self.reranking:
             raise ValueError("reconstructions and reranking are reports of their own: ask for one of them")
         if self.model != "glide" and self.precision != "fp32" and self.study not in EITHER_PRECISION:

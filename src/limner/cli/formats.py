@@ -80,15 +80,26 @@ class Convert(Reading):
 
     def run(self) -> None:
         """Recognise, refuse what is not whole, write, print where."""
+        from limner import checkpoint
         from limner.formats import convert, opened
         from limner.formats.hub import resolved
         from limner.formats.writing import to_huggingface
 
-        if self.to == "huggingface":
-            print(to_huggingface(self.path, self.out))
+        path = resolved(self.path)
+        if self.to == "huggingface" and checkpoint.is_ours(path):
+            for name, given in (("activation", self.activation), ("head_width", self.head_width)):
+                if given is not None:
+                    raise ValueError(
+                        f"{name} is {given}, but {path} is limner's own and says it: leave it out"
+                    )
+            print(to_huggingface(path, self.out))
             return
-        for path in convert(opened(resolved(self.path), self.assumptions()), self.out):
-            print(path)
+        found = opened(path, self.assumptions())
+        if self.to == "huggingface":
+            print(to_huggingface(found, self.out))
+            return
+        for folder in convert(found, self.out):
+            print(folder)
 
 
 def described(found: "Opened") -> dict[str, object]:
@@ -118,13 +129,14 @@ def show(found: "Opened") -> None:
     """The same for people."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     contents = found.contents
-    table = Table("part", "parameters", "missing", "wrong", "unused", title_justify="left")
+    table = Table("part", "parameters", "missing", "wrong", "left over", title_justify="left")
     table.title = f"{found.format}: {contents.kind}, {contents.size / 1e6:.1f} MB"
     for part in found.parts:
         odd = (part.taken.missing, part.taken.wrong, part.taken.unused)
-        table.add_row(part.name, f"{part.parameters:,}", *(_few(names) for names in odd))
+        table.add_row(part.name, f"{part.parameters:,}", *(Text(_few(names)) for names in odd))
     console = Console()
     console.print(table)
     for part in found.parts:

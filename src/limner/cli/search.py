@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from limner.cli.places import try_picture, try_writing
-from limner.pipelines.settings import checked_prompt, checked_whole
+from limner.pipelines.settings import MOST_FOUND, checked_prompt, checked_whole
 
 if TYPE_CHECKING:
     from limner.pipelines.search import Found
@@ -84,7 +84,7 @@ class Search:
                 raise ValueError(f"text is '{self.text}', which is a file here: to find its like, add --like")
         elif not self.like:
             raise ValueError("text and like are both missing: give words in quotes, or --like IMAGE")
-        checked_whole("top", self.top, 1, MOST_ON_A_SHEET if self.sheet is not None else 10_000)
+        checked_whole("top", self.top, 1, MOST_ON_A_SHEET if self.sheet is not None else MOST_FOUND)
         if self.sheet is not None:
             try_picture(self.sheet, "sheet")
         from limner.pipelines import find

@@ -43,6 +43,7 @@ class Prior(nn.Module):
     off it is at each noise level is measured after training, `errors`, and gives the `variance` of a step.
     """
 
+    MEASURED = frozenset({"errors"})
     errors: Tensor
 
     def __init__(self, config: PriorConfig) -> None:

@@ -5,6 +5,7 @@ pictures, not over labels: those of Wilson.
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,8 @@ def labelled(folder: Path, labels: Sequence[str] | None = None) -> tuple[list[st
     """The labels, and the pictures of a folder with theirs: what the folder below `folder` is called.
 
     There _ stands for a space. With `labels` these may be more, and in another order. Raises LimnerError for
-    a folder without folders of pictures, ValueError for labels that cannot be chosen from or that lack one.
+    a folder without folders of pictures and for two of one label, ValueError for labels that cannot be chosen
+    from or that lack one. Pictures beside the folders have no label, and a warning says that there are some.
     """
     truth = {
         picture: label.replace("_", " ")
@@ -75,6 +77,14 @@ def labelled(folder: Path, labels: Sequence[str] | None = None) -> tuple[list[st
         raise LimnerError(
             f"{folder} holds pictures but no folders of them: make one for each label, such as {folder}/cat"
         )
+    folders = {picture.relative_to(folder).parts[0]: label for picture, label in truth.items()}
+    for name, label in folders.items():
+        if twice := [other for other, same in folders.items() if same == label and other != name]:
+            raise LimnerError(
+                f"{folder} has '{name}' and '{twice[0]}', both of the label '{label}': make them one folder"
+            )
+    if loose := len(pictures_in(folder)) - len(truth):
+        warnings.warn(f"{loose} pictures lie beside the folders, without a label: left out", stacklevel=2)
     there = list(dict.fromkeys(truth.values()))
     chosen = there if labels is None else list(labels)
     checked_labels(chosen)

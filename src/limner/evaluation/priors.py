@@ -55,7 +55,7 @@ ANALYTIC_STEPS = 64
 # Captions that are imagined together where seconds are taken, and how often; rows of a counted training step.
 TIMED, REPEATS, COUNTED = 16, 3, 8
 SHOWN = 10
-# Of a caption with ten per cent dropped, as both are trained.
+# How often a caption is empty where a training step is counted: as often as both are trained with.
 DROP = 0.1
 HEADER = (
     "prior",

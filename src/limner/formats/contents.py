@@ -12,8 +12,8 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.formats.files import AGAIN, json_beside, read
 
-# Settings that are known by their names, the more telling first.
-SETTINGS = ("open_clip_config.json", "config.json")
+# Settings that formats keep beside their weights.
+SETTINGS = ("open_clip_config.json", "config.json", "preprocessor_config.json")
 INDEX = ".safetensors.index.json", ".bin.index.json"
 SUFFIXES = ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl"
 
@@ -22,15 +22,15 @@ SUFFIXES = ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl"
 class Contents:
     """Tensors by name, as one network or several have them, and what stands beside them.
 
-    `kind`: how the file keeps them. `settings`: the JSON of the folder, empty for a file alone; `said`: what
-    the file itself holds besides tensors. `size`: bytes on the disk. `files`: those of a folder with several
+    `kind`: how the file keeps them. `settings`: the JSON files beside it, by name; `said`: what the file
+    itself holds besides tensors. `size`: bytes on the disk. `files`: those of a folder with several
     that are no shards of one; `tensors` is empty then.
     """
 
     path: Path
     kind: str
     tensors: Mapping[str, Tensor]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, dict[str, Any]]
     said: Mapping[str, Any]
     size: int
     files: tuple["Contents", ...] = ()
@@ -54,6 +54,20 @@ class Contents:
             raise LimnerError(f"{self.path} lacks the tensor '{name}', without which its sizes are unknown")
         return tuple(self.tensors[name].shape)
 
+    def told(self, file: str, *keys: str) -> dict[str, Any]:
+        """What a file of settings says under some keys; nothing where it is not there, or says no more.
+
+        LimnerError where something else than settings stands there.
+        """
+        found: Any = self.settings.get(file, {})
+        for key in keys:
+            found = found.get(key)
+            if found is None:
+                return {}
+            if not isinstance(found, dict):
+                raise LimnerError(f"{file} has {str(found)[:40]!r} for '{key}', where settings are wanted")
+        return dict(found)
+
     def under(self, *prefixes: str) -> "Contents":
         """With the first of these prefixes that there are tensors under taken off, and nothing else kept."""
         for prefix in prefixes:
@@ -70,8 +84,8 @@ def look(path: Path) -> Contents:
     """
     if not path.exists():
         raise LimnerError(f"there is nothing at {path}: give a file or a folder of weights")
-    if path.is_file():
-        return _file(path, _settings(path.parent) if _alone(path) else {})
+    if not path.is_dir():
+        return _file(path, _settings(path.parent))
     found = sorted(path.iterdir())
     indices = [one for one in found if one.name.endswith(INDEX)]
     if indices:
@@ -84,7 +98,7 @@ def look(path: Path) -> Contents:
         raise LimnerError(f"{path} holds no weights: give a folder with a file in {', '.join(SUFFIXES)}")
     if len(files) == 1:
         return _file(files[0], _settings(path))
-    several = tuple(_file(one, {}) for one in files)
+    several = tuple(_file(one, _settings(path)) for one in files)
     return Contents(
         path=path,
         kind=f"{len(files)} files, {several[0].kind}",
@@ -96,7 +110,7 @@ def look(path: Path) -> Contents:
     )
 
 
-def _file(path: Path, settings: Mapping[str, Any]) -> Contents:
+def _file(path: Path, settings: Mapping[str, dict[str, Any]]) -> Contents:
     file = read(path)
     return Contents(
         path=path, kind=file.kind, tensors=file.tensors, settings=settings, said=file.said, size=file.size
@@ -130,18 +144,10 @@ def _shards(index: Path) -> list[Path]:
         raise LimnerError(f"{index} has no weight_map: {AGAIN}")
     files = sorted({str(name) for name in names.values()})
     for name in files:
-        if Path(name).name != name:
-            raise LimnerError(f"{index} names '{name}', which lies outside of its folder: do not trust it")
+        if Path(name).name != name or not name.isprintable():
+            raise LimnerError(f"{index} names {name!r}, which lies outside of its folder: do not trust it")
     return [index.parent / name for name in files]
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    for name in SETTINGS:
-        if (folder / name).is_file():
-            return json_beside(folder / name)
-    return {}
-
-
-def _alone(path: Path) -> bool:
-    """Whether the settings beside a file can only be its own."""
-    return sum(one.name.endswith(SUFFIXES) for one in path.parent.iterdir()) == 1
+def _settings(folder: Path) -> dict[str, dict[str, Any]]:
+    return {name: json_beside(folder / name) for name in SETTINGS if (folder / name).is_file()}

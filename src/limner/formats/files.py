@@ -1,7 +1,7 @@
 """Checkpoint files as they lie on the disk → their tensors, each a view of the file, and what else is said.
 
-Nothing is unpacked, and no tensor is copied: a file of four gigabytes is mapped, and read where it is looked
-at. Every way in which a file may be broken ends in one `LimnerError` that names it.
+Nothing is unpacked, and what torch has saved since 1.6 is not copied: a file of four gigabytes is mapped, and
+read where it is looked at. Every way in which a file may be broken ends in one `LimnerError` that names it.
 """
 
 import io
@@ -21,14 +21,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from limner.errors import LimnerError
-from limner.formats.pickles import BROKEN, Reader, Storage, Thing, tensors_in
+from limner.formats.pickles import BROKEN, Find, Storage, Thing, load, tensors_in
 
 AGAIN = "copy it again from its source"
 # Before 1.6, torch wrote five pickles one after the other, of which the first two are these.
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # The fixed part of a zip member's own header.
 LOCAL = struct.Struct("<4s5H3I2H")
-LARGEST_PICKLE = 2**28
+LARGEST_PICKLE = 2**25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +58,15 @@ def read(path: Path) -> File:
             first = file.read(16)
     except OSError as error:
         raise LimnerError(f"cannot read {path}: {error.strerror or error}") from error
-    if first[:4] == b"PK\x03\x04":
-        return _archive(path)
-    if len(first) > 8 and first[8:9] == b"{":
-        return _safetensors(path)
-    if first[:1] == b"\x80":
-        return _pickles(path)
+    try:
+        if first[:4] == b"PK\x03\x04":
+            return _archive(path)
+        if len(first) > 8 and first[8:9] == b"{":
+            return _safetensors(path)
+        if first[:1] == b"\x80":
+            return _pickles(path)
+    except BROKEN as error:
+        raise damaged(path, error) from error
     raise LimnerError(
         f"{path} is no checkpoint that limner knows by its first bytes: it reads safetensors and what torch "
         "saves"
@@ -122,53 +125,56 @@ def _archive(path: Path) -> File:
 
 
 def _pickles(path: Path) -> File:
-    """What torch saved before 1.6: pickles one after the other, then the storages' bytes."""
+    """What torch saved before 1.6: pickles one after the other, then the storages' bytes.
+
+    Where these lie is known last, so the pickle of the tensors is read twice: first for what it speaks of.
+    """
     whole = mapped(path)
-    file = io.BytesIO(whole)
     wanted: dict[str, tuple[torch.dtype, int]] = {}
-    # The storages come last; until then a tensor is a view of numbers that are all zero.
-    later: dict[str, Tensor] = {}
 
-    def storage(dtype: torch.dtype, key: str, count: int) -> Storage:
-        if key not in wanted:
-            kept = sum(numbers.nbytes for numbers in later.values())
-            if kept + count * width(dtype) > len(whole):
-                raise LimnerError(f"{path} is cut short: it speaks of more numbers than it holds; {AGAIN}")
-            wanted[key], later[key] = (dtype, count), torch.zeros(count, dtype=dtype)
-        if wanted[key] != (dtype, count):
+    def spoken_of(dtype: torch.dtype, key: str, count: int) -> Storage:
+        if wanted.setdefault(key, (dtype, count)) != (dtype, count):
             raise LimnerError(f"{path} is damaged: two tensors differ about one storage; {AGAIN}")
-        return Storage(later[key])
+        return Storage(torch.empty(count, dtype=dtype, device="meta"))
 
-    if run(path, file, storage) != MAGIC:
+    if run(path, whole, spoken_of) != MAGIC:
         raise LimnerError(f"{path} is a pickle, but none that torch wrote: limner reads torch's alone")
-    if run(path, file, storage) != PROTOCOL:
+    if run(path, whole, spoken_of) != PROTOCOL:
         raise LimnerError(f"{path} was saved in a way that is not known: load and save it with a newer torch")
-    run(path, file, storage)  # sizes of C's types where it was written
-    found = run(path, file, storage)
-    keys = run(path, file, storage)
-    if not isinstance(keys, list) or set(map(str, keys)) != set(wanted):
+    run(path, whole, spoken_of)  # sizes of C's types where it was written
+    content = whole.tell()
+    run(path, whole, spoken_of)
+    keys = run(path, whole, spoken_of)
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(wanted):
         raise LimnerError(f"{path} is damaged: its storages are not those of its tensors; {AGAIN}")
-    place = file.tell()
+    place, there = whole.tell(), {}
     for key in map(str, keys):
         dtype, count = wanted[key]
-        head = whole[place : place + 8]
-        size = count * later[key].element_size()
-        if len(head) < 8 or int.from_bytes(head, "little") != count or place + 8 + size > len(whole):
+        begin, size = place + 8, count * width(dtype)
+        if int.from_bytes(whole[place:begin], "little") != count or begin + size > len(whole):
             raise LimnerError(f"{path} is cut short or damaged at byte {place}: {AGAIN}")
-        later[key].copy_(numbers(path, memoryview(whole)[place + 8 : place + 8 + size], dtype, count))
-        place += 8 + size
+        there[key] = Storage(numbers(path, memoryview(whole)[begin : begin + size], dtype, count))
+        place = begin + size
+    whole.seek(content)
+    found = run(path, whole, lambda _dtype, key, _count: there[key])
     return File(path=path, kind="torch pickle", tensors=tensors_in(found), said=plain(found))
 
 
-def run(path: Path, file: io.BytesIO, storage: Any) -> Any:
+def run(path: Path, file: Any, find: Find) -> Any:
     """One pickle from here on, safely."""
     try:
-        return Reader(file, storage).load()
+        return load(file, find)
     except LimnerError as error:
         said = str(error)
         raise LimnerError(said if said.startswith(str(path)) else f"{path} is refused: {said}") from error
     except BROKEN as error:
-        raise LimnerError(f"{path} is damaged ({error or type(error).__name__}): {AGAIN}") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: BaseException) -> LimnerError:
+    """The one error for whatever goes wrong in somebody else's file."""
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return LimnerError(f"{path} is damaged ({said}): {AGAIN}")
 
 
 def mapped(path: Path) -> mmap.mmap:
@@ -203,7 +209,11 @@ def numbers(path: Path, found: memoryview, dtype: torch.dtype, count: int) -> Te
         raise LimnerError(
             f"{path} is damaged: {count} numbers take {count * width(dtype)} bytes, not {len(found)}; {AGAIN}"
         )
-    return torch.frombuffer(found, dtype=dtype) if count else torch.empty(0, dtype=dtype)
+    if not count:
+        return torch.empty(0, dtype=dtype)
+    flat = torch.frombuffer(found, dtype=dtype)
+    # Older files keep storages at any byte, where not every machine can compute with them.
+    return flat if flat.data_ptr() % width(dtype) == 0 else torch.frombuffer(bytearray(found), dtype=dtype)
 
 
 def width(dtype: torch.dtype) -> int:
@@ -215,7 +225,7 @@ def plain(found: Any, depth: int = 4) -> dict[str, Any]:
     """The numbers, words and lists of a dictionary, and such of the dictionaries in it; `Namespace`s too."""
     if isinstance(found, Thing):
         found = found.state
-    if not isinstance(found, Mapping) or depth == 0:
+    if not isinstance(found, dict) or depth == 0:
         return {}
     kept: dict[str, Any] = {}
     for name, value in found.items():
@@ -225,7 +235,7 @@ def plain(found: Any, depth: int = 4) -> dict[str, Any]:
             isinstance(one, bool | int | float | str) for one in value
         ):
             kept[str(name)] = list(value)
-        elif isinstance(value, Mapping | Thing) and (inside := plain(value, depth - 1)):
+        elif isinstance(value, dict | Thing) and (inside := plain(value, depth - 1)):
             kept[str(name)] = inside
     return kept
 
@@ -242,7 +252,7 @@ def json_beside(path: Path) -> dict[str, Any]:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of tensors with a number that is none, or endless."""
+    """The names of tensors that hold something infinite, or not a number."""
     return [
         name
         for name, tensor in tensors.items()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
+from limner.formats.pickles import BROKEN
 from limner.formats.places import Place, Taken, take
 
 
@@ -49,7 +50,13 @@ class Opened:
         """Why it cannot be used as it is; nothing where it can."""
         found = []
         for part in self.parts:
-            for what, names in (("missing", part.taken.missing), ("wrong", part.taken.wrong)):
+            # What is left over would do something where it was made, and here does nothing.
+            taken = part.taken
+            for what, names in (
+                ("missing", taken.missing),
+                ("wrong", taken.wrong),
+                ("left over", taken.unused),
+            ):
                 if names:
                     found.append(f"{part.name}: {what}: {listed(names)}")
         return found
@@ -87,12 +94,13 @@ def shapes_of(network: Callable[[Any], nn.Module], config: Any) -> dict[str, tup
     try:
         with torch.device("meta"):
             state = network(config).state_dict()
-    except (ValueError, RuntimeError) as error:
-        raise LimnerError(f"its sizes make no network: {error}") from error
+    except BROKEN as error:
+        raise LimnerError(f"its sizes make no network ({error or type(error).__name__})") from error
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
     """The first few names and how many more there are."""
     rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    shown = [name if name.isprintable() else repr(name) for name in names[:most]]
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")

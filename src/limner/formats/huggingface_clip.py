@@ -14,10 +14,12 @@ from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions, Format, Opened, part
+from limner.formats.openai_clip import checked_pixels
 from limner.formats.places import Place, both, give
 from limner.layers.transformer import Activation
 
 HEAD_WIDTH = 64
+SETTINGS = "config.json"
 IGNORED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 TOWERS = ("vision", "text")
 
@@ -31,7 +33,8 @@ def fits(contents: Contents) -> bool:
 def read(contents: Contents, assumptions: Assumptions) -> Opened:
     """One part, clip. LimnerError for settings that limner's towers do not have."""
     assumed: list[str] = []
-    told = {name: _told(contents, f"{name}_config") for name in TOWERS}
+    told = {name: contents.told(SETTINGS, f"{name}_config") for name in TOWERS}
+    checked_pixels(contents.told("preprocessor_config.json"), "image_mean", "image_std")
     for name, found in told.items():
         if found.get("layer_norm_eps", 1e-5) != 1e-5:
             raise LimnerError(
@@ -153,11 +156,6 @@ def written(config: ClipConfig, state: Mapping[str, Tensor]) -> tuple[dict[str, 
     return tensors, settings
 
 
-def _told(contents: Contents, name: str) -> dict[str, Any]:
-    found = contents.settings.get(name)
-    return found if isinstance(found, dict) else {}
-
-
 def _layers(contents: Contents, tower: str) -> int:
     pattern = re.compile(rf"{tower}\.encoder\.layers\.(\d+)\.")
     return len({found[1] for name in contents.tensors if (found := pattern.match(name))})
@@ -180,7 +178,7 @@ def _heads(
 
 
 def _activation(told: dict[str, dict[str, Any]], assumptions: Assumptions, assumed: list[str]) -> Activation:
-    found = {one["hidden_act"] for one in told.values() if "hidden_act" in one}
+    found = {str(one["hidden_act"]) for one in told.values() if "hidden_act" in one}
     if assumptions.activation is not None:
         found = {assumptions.activation}
     if not found:
@@ -190,9 +188,7 @@ def _activation(told: dict[str, dict[str, Any]], assumptions: Assumptions, assum
         return "quick_gelu"
     if found == {"gelu"}:
         return "gelu"
-    raise LimnerError(
-        f"its towers compute {' and '.join(map(str, sorted(found)))}: limner's quick_gelu or gelu"
-    )
+    raise LimnerError(f"its towers compute {' and '.join(sorted(found))}: limner's quick_gelu or gelu")
 
 
 FORMAT = Format("Hugging Face CLIPModel", fits, read)

@@ -23,6 +23,33 @@ SIZES = ("input_resolution", "context_length", "vocab_size")
 MASKS = ("attn_mask", "text.attn_mask")
 TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 HEAD_WIDTH = 64
+SETTINGS = "open_clip_config.json"
+# Settings of either tower that are done here: with any value (None), for shapes say it or a place below reads
+# it, or with these alone.
+PLAIN: dict[str, dict[str, tuple[Any, ...] | None]] = {
+    "vision_cfg": {
+        **dict.fromkeys(("image_size", "layers", "width", "patch_size", "head_width", "patch_dropout")),
+        "mlp_ratio": (4, 4.0),
+        "pool_type": ("tok",),
+        "ls_init_value": (None,),
+        "attentional_pool": (False,),
+        "no_ln_pre": (False,),
+        "final_ln_after_pool": (False,),
+        "output_tokens": (False,),
+        "pos_embed_type": ("learnable",),
+    },
+    "text_cfg": {
+        **dict.fromkeys(("context_length", "vocab_size", "width", "heads", "layers")),
+        "mlp_ratio": (4, 4.0),
+        "pool_type": ("argmax",),
+        "ls_init_value": (None,),
+        "no_causal_mask": (False,),
+        "embed_cls": (False,),
+        "pad_id": (0,),
+        "output_tokens": (False,),
+        "proj_bias": (False,),
+    },
+}
 
 
 def fits(contents: Contents) -> bool:
@@ -34,17 +61,16 @@ def fits(contents: Contents) -> bool:
 def read(contents: Contents, assumptions: Assumptions) -> Opened:
     """One part, clip. LimnerError for what limner's towers do not do."""
     flat = _flat(contents)
-    described = flat.settings.get("model_cfg")
-    told: Mapping[str, Any] = described if isinstance(described, dict) else {}
+    told = flat.told(SETTINGS, "model_cfg")
+    _checked(flat)
     assumed: list[str] = []
     activation = _activation(flat, told, assumptions, assumed)
     residual = "visual.attnpool.positional_embedding" in flat.tensors
-    vision = _residual(flat) if residual else _vision(flat, told, assumptions, assumed)
-    text = _text(flat, told, assumed)
+    vision = _residual(flat) if residual else _vision(flat, assumptions, assumed)
+    text = _text(flat, assumed)
     config = ClipConfig(
         vision=vision, text=text, embedding=flat.shape("text_projection")[1], activation=activation
     )
-    _checked_pixels(flat)
     clip = part("clip", Clip, config, list(places(config)), flat.tensors, ignored=(*SIZES, *MASKS))
     name = "open_clip" if told else "OpenAI CLIP"
     return Opened(format=name, contents=contents, parts=(clip,), assumed=tuple(assumed))
@@ -173,9 +199,7 @@ def _residual(contents: Contents) -> ResNetConfig:
     )
 
 
-def _vision(
-    contents: Contents, told: Mapping[str, Any], assumptions: Assumptions, assumed: list[str]
-) -> VisionConfig:
+def _vision(contents: Contents, assumptions: Assumptions, assumed: list[str]) -> VisionConfig:
     width, _, patch, _ = _of(contents.shape("visual.conv1.weight"), 4)
     tokens, _ = _of(contents.shape("visual.positional_embedding"), 2)
     side = round((tokens - 1) ** 0.5)
@@ -189,15 +213,17 @@ def _vision(
         width=width,
         layers=_layers(contents, "visual.transformer.resblocks."),
         heads=_heads(
-            "picture", width, assumptions.head_width or _inside(told, "vision_cfg", "head_width"), assumed
+            "picture", width, assumptions.head_width or _whole(contents, "vision_cfg", "head_width"), assumed
         ),
     )
 
 
-def _text(contents: Contents, told: Mapping[str, Any], assumed: list[str]) -> TextConfig:
+def _text(contents: Contents, assumed: list[str]) -> TextConfig:
     vocabulary, width = _of(contents.shape("token_embedding.weight"), 2)
     context, _ = _of(contents.shape("positional_embedding"), 2)
-    heads = _inside(told, "text_cfg", "heads")
+    heads = _whole(contents, "text_cfg", "heads")
+    if heads is not None and width % heads:
+        raise LimnerError(f"the text tower is {width} wide, and {SETTINGS} gives it {heads} heads")
     return TextConfig(
         context=context,
         vocabulary=vocabulary,
@@ -216,10 +242,12 @@ def _heads(tower: str, width: int, told: int | None, assumed: list[str]) -> int:
     return width // each
 
 
-def _inside(told: Mapping[str, Any], part: str, name: str) -> int | None:
-    found = told.get(part)
-    value = found.get(name) if isinstance(found, dict) else None
-    return value if isinstance(value, int) and value > 0 else None
+def _whole(contents: Contents, tower: str, name: str) -> int | None:
+    """A whole number of a tower's settings; LimnerError for what is none."""
+    value = contents.told(SETTINGS, "model_cfg", tower).get(name)
+    if value is not None and (type(value) is not int or value < 1):
+        raise LimnerError(f"{SETTINGS} has {value!r} for {tower}.{name}, where a whole number is wanted")
+    return value
 
 
 def _layers(contents: Contents, prefix: str) -> int:
@@ -234,16 +262,26 @@ def _of(shape: tuple[int, ...], dimensions: int) -> tuple[int, ...]:
     return shape
 
 
-def _checked_pixels(contents: Contents) -> None:
-    """LimnerError for pictures that are to be normalised otherwise than CLIP's are."""
-    told = contents.settings.get("preprocess_cfg")
-    if not isinstance(told, dict):
-        return
-    for name, ours in (("mean", PIXEL_MEAN), ("std", PIXEL_STD)):
-        theirs = told.get(name)
-        if theirs is not None and [round(float(one), 6) for one in theirs] != [round(one, 6) for one in ours]:
+def _checked(contents: Contents) -> None:
+    """LimnerError for settings that limner's towers do not have, and for pictures normalised otherwise."""
+    for tower, plain in PLAIN.items():
+        for name, value in contents.told(SETTINGS, "model_cfg", tower).items():
+            allowed = plain.get(name, ())
+            if allowed is not None and value not in allowed:
+                raise LimnerError(
+                    f"{contents.path} has {tower}.{name} {str(value)[:40]!r}, which limner's towers do not do"
+                )
+    checked_pixels(contents.told(SETTINGS, "preprocess_cfg"), "mean", "std")
+
+
+def checked_pixels(told: Mapping[str, Any], mean: str, std: str) -> None:
+    """LimnerError for settings by which pictures are normalised otherwise than CLIP's are."""
+    for name, ours in ((mean, PIXEL_MEAN), (std, PIXEL_STD)):
+        theirs = told.get(name, list(ours))
+        numbers = isinstance(theirs, list) and all(isinstance(one, int | float) for one in theirs)
+        if not numbers or [round(one, 6) for one in theirs] != [round(one, 6) for one in ours]:
             raise LimnerError(
-                f"{contents.path} takes pictures with a {name} of {theirs}, and limner's CLIP with "
+                f"its pictures have the {name} {str(theirs)[:60]}, and limner's CLIP reads them with "
                 f"{list(ours)}: it would see other pictures"
             )
 

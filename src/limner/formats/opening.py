@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.clip import Clip
@@ -18,6 +17,7 @@ from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
+from limner.formats.pickles import BROKEN
 from limner.glide import Glide
 
 FORMATS: tuple[Format, ...] = (
@@ -28,6 +28,8 @@ FORMATS: tuple[Format, ...] = (
 )
 # Pixels a side of what a U-Net is tried with, of which all that were published can halve it.
 TRIED = 64
+# What weights are kept as.
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
@@ -39,6 +41,9 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
         raise LimnerError(f"{path} is limner's own already: commands take it as it is, by --weights")
     contents = look(path)
     found = [one for one in FORMATS if one.fits(contents)]
+    if not found and any(one.fits(file) for one in FORMATS for file in contents.files):
+        files = ", ".join(file.path.name for file in contents.files)
+        raise LimnerError(f"{path} holds several checkpoints, {files}: give the path of one of them")
     if not found:
         names = [name for one in contents.each() for name in one.tensors]
         known = ", ".join(one.name for one in FORMATS)
@@ -49,17 +54,30 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
     except LimnerError as error:
         said = str(error)
         raise LimnerError(said if said.startswith(str(path)) else f"{path}: {said}") from error
+    except BROKEN as error:
+        raise LimnerError(
+            f"{path} has names as {found[0].name} has them, and shapes that are none of its own "
+            f"({error or type(error).__name__})"
+        ) from error
 
 
 def usable(found: Opened) -> Opened:
     """The same, if all of it came out even and is made of numbers; LimnerError says what is not."""
     complaints = list(found.complaints)
     for part in found.parts:
-        if broken := not_finite(part.taken.state):
+        state = part.taken.state
+        if odd := [name for name, tensor in state.items() if not ordinary(name, tensor)]:
+            complaints.append(f"{part.name}: no ordinary numbers in {listed(odd)}")
+        elif broken := not_finite(state):
             complaints.append(f"{part.name}: not a finite number in {listed(broken)}")
     if complaints:
         raise LimnerError(f"{found.contents.path} cannot be used: {'; '.join(complaints)}")
     return found
+
+
+def ordinary(name: str, tensor: Tensor) -> bool:
+    """Whether there are numbers, of a kind that networks compute with; BatchNorm counts in whole ones."""
+    return tensor.numel() > 0 and (tensor.dtype in NUMBERS or name.endswith("num_batches_tracked"))
 
 
 def network(part: Part) -> nn.Module:
@@ -79,7 +97,23 @@ def self_check(part: Part) -> str:
 
     Raises LimnerError where that is no number.
     """
-    module = network(part)
+    try:
+        found = _tried(network(part))
+    except BROKEN as error:
+        raise LimnerError(f"{part.name} does not run: {error or type(error).__name__}") from error
+    for name, tensor in found.items():
+        if not torch.isfinite(tensor).all():
+            raise LimnerError(
+                f"{part.name}: what it makes of a {name} is not finite: these weights are broken"
+            )
+    return " and ".join(
+        f"{'' if name == 'noise' else 'a '}{name} gives {tuple(tensor.shape[1:])}"
+        for name, tensor in found.items()
+    )
+
+
+def _tried(module: nn.Module) -> dict[str, Tensor]:
+    """What a network makes of next to nothing."""
     with torch.inference_mode():
         if isinstance(module, Clip):
             side, vocabulary = module.config.vision.resolution, module.config.text.vocabulary
@@ -105,15 +139,7 @@ def self_check(part: Part) -> str:
             }
         else:
             raise TypeError(f"{type(module).__name__} has no check")
-    for name, tensor in found.items():
-        if not torch.isfinite(tensor).all():
-            raise LimnerError(
-                f"{part.name}: what it makes of a {name} is not finite: these weights are broken"
-            )
-    return " and ".join(
-        f"{'' if name == 'noise' else 'a '}{name} gives {tuple(tensor.shape[1:])}"
-        for name, tensor in found.items()
-    )
+    return found
 
 
 def convert(found: Opened, out: Path) -> list[Path]:
@@ -134,16 +160,16 @@ def convert(found: Opened, out: Path) -> list[Path]:
 @contextmanager
 def appearing(out: Path) -> Iterator[Path]:
     """A folder to write into that takes its place when all is written, and vanishes where it was not."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise LimnerError(f"{out} is there already: give the name of a new folder")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        waiting = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        waiting = out.with_name(f".{out.name}.{os.getpid()}")
+        waiting.mkdir()
     except OSError as error:
         raise LimnerError(f"cannot write into {out.parent}: {error.strerror or error}") from error
     try:
         yield waiting
-        waiting.chmod(0o755)
         if out.exists():
             out.rmdir()
         os.replace(waiting, out)

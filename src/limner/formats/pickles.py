@@ -1,19 +1,19 @@
 """What torch has pickled, read without running any of it.
 
-A pickle is a small program: it names functions and calls them. Here it may name only what stands in the lists
-below, and none of it is imported: tensors are built by our own hands from the file's bytes, and objects
-become `Thing`s, which keep what was said of them and do nothing. A file that asks for any other name is
-refused, and the name is said.
+A pickle is a small program: it names functions, calls them and rewrites what came of them. Here the standard
+library only takes it apart (`pickletools`), and each of its instructions does what is written below and no
+more. What it may name stands in two lists; nothing of that is imported or called. A name stays a name, an
+object of a class becomes a `Thing` that keeps what was said of it, and tensors are views of the file's bytes.
+A file that asks for any other name is refused, and the name is said.
 """
 
-import collections
-import io
 import pickle
+import pickletools
 import re
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,16 +32,15 @@ STORAGES: dict[str, torch.dtype] = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "UntypedStorage": torch.uint8,
 }
-DTYPES = (
-    *("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"),
-    *("double", "float", "half", "long", "int", "short"),
-)
 # Objects that the line's checkpoints carry along, by where they come from. What they say is kept as it is.
 THINGS = re.compile(
     r"""torch\.nn\.modules\.\w+\.\w+      # networks that were pickled whole,
     | dall_e\.\w+\.\w+                    # as OpenAI's dVAE was;
     | __torch__\..+                       # TorchScript's names for the same;
+    | torch\.(b?float|double|half|u?int|long|short|bool)\d*   # kinds of numbers;
+    | (builtins|__builtin__)\.(object|complex)
     | argparse\.Namespace                 # settings of a training;
     | packaging\.(version|_structures)\.\w+   # the version that wrote the file;
     | pathlib\.\w+Path
@@ -54,168 +53,296 @@ THINGS = re.compile(
 # All that goes wrong in a program that somebody else wrote, or that lost a byte.
 BROKEN = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
-    *(RuntimeError, OverflowError, MemoryError, AssertionError, struct.error, ImportError, RecursionError),
+    *(RuntimeError, ArithmeticError, MemoryError, AssertionError, struct.error, RecursionError),
+    NotImplementedError,
 )
+DEEPEST = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A class or function by its whole name, which is all that is known of it here."""
+
+    full: str
+
+
+@dataclass(slots=True)
 class Thing:
     """An object of a class that is not here: its name, what it was made with, and its state."""
 
-    name: ClassVar[str] = ""
-    given: tuple[Any, ...]
-    state: Any
-
-    def __new__(cls, *given: Any, **_named: Any) -> "Thing":
-        """Whatever it is made with."""
-        self = super().__new__(cls)
-        self.given, self.state = given, {}
-        return self
-
-    def __init__(self, *_given: Any, **_named: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Some are dictionaries; nobody here asks for what they hold."""
-
-    def append(self, _value: Any) -> None:
-        """Some are lists."""
-
-    def extend(self, _values: Any) -> None:
-        """The same, many at once."""
-
-    def add(self, _value: Any) -> None:
-        """Some are sets."""
+    name: str
+    given: tuple[Any, ...] = ()
+    state: Any = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """The bytes of one storage, as flat numbers."""
 
     numbers: Tensor
 
 
-def _thing(name: str) -> type[Thing]:
-    return type(name.rpartition(".")[2], (Thing,), {"name": name})
+# (kind of numbers, key, how many) → the storage.
+Find = Callable[[torch.dtype, str, int], Storage]
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_rest: Any) -> Tensor:
-    """A view of a storage, which it must lie within."""
-    whole = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in whole):
+    """A view of a storage, which it must lie within and not outgrow."""
+    if not isinstance(storage, Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple):
+        raise pickle.UnpicklingError("a tensor is made of no storage")
+    if not all(type(n) is int and 0 <= n < 2**48 for n in (offset, *size, *stride)):
         raise pickle.UnpicklingError("a tensor's place is no place")
     if len(size) != len(stride):
         raise pickle.UnpicklingError(f"a tensor of {len(size)} dimensions has {len(stride)} strides")
+    there = storage.numbers.numel()
     if 0 not in size:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if last >= storage.numbers.numel():
-            raise pickle.UnpicklingError(
-                f"a tensor of shape {tuple(size)} reaches beyond the {storage.numbers.numel()} numbers stored"
-            )
+        numbers = 1
+        for n in size:
+            numbers *= n
+        if last >= there or numbers > there:
+            raise pickle.UnpicklingError(f"a tensor of shape {size} is more than the {there} numbers stored")
     return storage.numbers.as_strided(size, stride, offset)
 
 
-def _parameter(data: Any, *_rest: Any) -> Any:
-    return data
+def _first(value: Any, *_rest: Any) -> Any:
+    return value
 
 
-KNOWN: dict[str, Any] = {
-    "collections.OrderedDict": collections.OrderedDict,
-    "collections.defaultdict": lambda *_: {},
+def _pairs(pairs: Any = (), *_rest: Any) -> dict[Any, Any]:
+    return {key(name): value for name, value in pairs}
+
+
+def _size(dimensions: Any) -> tuple[int, ...]:
+    if not isinstance(dimensions, list | tuple) or not all(type(n) is int for n in dimensions):
+        raise pickle.UnpicklingError("a size that is no row of numbers")
+    return tuple(dimensions)
+
+
+def _object(cls: Any, *_rest: Any) -> Thing:
+    return Thing(cls.full if isinstance(cls, Name) else "")
+
+
+def _listed(values: Any = (), *_rest: Any) -> list[Any]:
+    return list(values) if isinstance(values, list | tuple) else []
+
+
+def _nothing(*_given: Any) -> dict[Any, Any]:
+    return {}
+
+
+# Functions that a pickle may ask for → what is done instead.
+KNOWN: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _pairs,
+    "collections.defaultdict": _nothing,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch.nn.parameter.Parameter": _parameter,
-    "torch.jit._pickle.build_tensor_from_id": None,
-    "torch.jit._pickle.build_intlist": lambda values: values,
-    "torch.jit._pickle.build_tensorlist": lambda values: values,
-    "torch.jit._pickle.build_doublelist": lambda values: values,
-    "torch.jit._pickle.build_boollist": lambda values: values,
-    "torch.jit._pickle.restore_type_tag": lambda value, _type: value,
-    "torch.Size": tuple,
-    "torch.device": lambda *given: str(given[0]) if given else "cpu",
-    "copyreg._reconstructor": lambda cls, *_: cls(),
-    "copy_reg._reconstructor": lambda cls, *_: cls(),
-    "builtins.set": set,
-    "__builtin__.set": set,
-    "builtins.object": object,
-    "__builtin__.object": object,
-    "builtins.complex": complex,
-    "_codecs.encode": lambda text, _kind: text.encode("latin-1"),
-    **{f"torch.{name}": getattr(torch, name) for name in DTYPES},
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch.nn.parameter.Parameter": _first,
+    "torch.jit._pickle.build_intlist": _first,
+    "torch.jit._pickle.build_tensorlist": _first,
+    "torch.jit._pickle.build_doublelist": _first,
+    "torch.jit._pickle.build_boollist": _first,
+    "torch.jit._pickle.restore_type_tag": _first,
+    "torch.Size": _size,
+    "torch.device": _first,
+    "copyreg._reconstructor": _object,
+    "copy_reg._reconstructor": _object,
+    "builtins.set": _listed,
+    "__builtin__.set": _listed,
+    "builtins.frozenset": _listed,
+    "__builtin__.frozenset": _listed,
+    "_codecs.encode": _first,
 }
-del KNOWN["torch.jit._pickle.build_tensor_from_id"]  # of a kind of archive that nobody writes to disk
 
 
-class Reader(pickle.Unpickler):
-    """A pickle's program with our names for what it asks for.
+def named(module: Any, name: Any) -> Name:
+    """A name that is on a list; LimnerError for any other."""
+    full = f"{module}.{name}"
+    storage = module in ("torch", "torch.cuda", "torch.storage") and name in STORAGES
+    if full in KNOWN or storage or THINGS.fullmatch(full):
+        return Name(full)
+    raise LimnerError(
+        f"it asks for {full!r}, which is not among what limner reads: nothing of it was run; convert it to "
+        "safetensors where it was made"
+    )
 
-    `storage` finds the bytes of a tensor: (dtype, key, how many numbers) → them.
+
+def key(name: Any) -> str | int | float | bytes | None:
+    """What a dictionary may be asked by: words and numbers, and the names of classes."""
+    if isinstance(name, Name):
+        return name.full
+    if name is None or isinstance(name, str | int | float | bytes):
+        return name
+    raise pickle.UnpicklingError(f"a dictionary has a {type(name).__name__} for a key")
+
+
+def made(what: Any, given: Any) -> Any:
+    """What calling a name comes to."""
+    if not isinstance(what, Name) or not isinstance(given, tuple):
+        raise pickle.UnpicklingError("something is called that is no name")
+    function = KNOWN.get(what.full)
+    return Thing(what.full, given) if function is None else function(*given)
+
+
+def load(file: Any, find: Find) -> Any:
+    """What one pickle comes to. `file`: whatever can be read, from here to the pickle's end.
+
+    LimnerError for a name that is refused. Raises one of `BROKEN` for a program that is none. Lists stand for
+    sets.
     """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[Any, Any] = {}
 
-    def __init__(self, file: io.BufferedIOBase, storage: Callable[[torch.dtype, str, int], Storage]) -> None:
-        # What Python 2 wrote are bytes that are mostly names.
-        super().__init__(file, encoding="latin-1")
-        self.storage = storage
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        found = stack[start:]
+        del stack[start:]
+        return found
 
-    def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for; LimnerError for one that is on no list."""
-        full = f"{module}.{name}"
-        if full in KNOWN:
-            return KNOWN[full]
-        if module in ("torch", "torch.cuda") and name in STORAGES:
-            return STORAGES[name]
-        if full in ("torch.storage.UntypedStorage", "torch.UntypedStorage"):
-            return torch.uint8
-        if THINGS.fullmatch(full):
-            return _thing(full)
-        raise LimnerError(
-            f"it asks for '{full}', which is not among what limner reads: nothing of it was run; convert it "
-            "to safetensors where it was made"
-        )
+    for opcode, arg, _ in pickletools.genops(file):
+        match opcode.name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "MARK":
+                marks.append(len(stack))
+            case "POP":
+                stack.pop()
+            case "POP_MARK":
+                since_mark()
+            case "DUP":
+                stack.append(stack[-1])
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE":
+                stack.append(True)
+            case "NEWFALSE":
+                stack.append(False)
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[arg] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(memo[arg])
+            case "EMPTY_LIST" | "EMPTY_SET":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "EMPTY_DICT":
+                stack.append({})
+            case "LIST" | "FROZENSET":
+                stack.append(since_mark())
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                length = int(opcode.name[-1])
+                stack[-length:] = [tuple(stack[-length:])]
+            case "DICT":
+                items = since_mark()
+                stack.append({key(name): value for name, value in zip(items[::2], items[1::2], strict=True)})
+            case "SETITEM":
+                value, name = stack.pop(), stack.pop()
+                _set(stack[-1], [name, value])
+            case "SETITEMS":
+                items = since_mark()
+                _set(stack[-1], items)
+            case "APPEND":
+                value = stack.pop()
+                _append(stack[-1], [value])
+            case "APPENDS" | "ADDITEMS":
+                values = since_mark()
+                _append(stack[-1], values)
+            case "GLOBAL":
+                stack.append(named(*str(arg).split(" ", 1)))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(named(module, name))
+            case "INST":
+                stack.append(made(named(*str(arg).split(" ", 1)), tuple(since_mark())))
+            case "OBJ":
+                what, *given = since_mark()
+                stack.append(made(what, tuple(given)))
+            case "REDUCE" | "NEWOBJ":
+                given, what = stack.pop(), stack.pop()
+                stack.append(made(what, given))
+            case "NEWOBJ_EX":
+                _, given, what = stack.pop(), stack.pop(), stack.pop()
+                stack.append(made(what, given))
+            case "BUILD":
+                # Only what is ours to fill: a dictionary's or a tensor's attributes are nobody's business.
+                state = stack.pop()
+                if isinstance(stack[-1], Thing):
+                    stack[-1].state = state
+            case "BINPERSID":
+                stack.append(_referred(stack.pop(), find))
+            case "PERSID" | "EXT1" | "EXT2" | "EXT4" | "NEXT_BUFFER" | "READONLY_BUFFER":
+                raise pickle.UnpicklingError(f"an instruction that torch never writes, {opcode.name}")
+            case _:
+                stack.append(arg)  # all that is left are words and numbers
+    (found,) = stack
+    return found
 
-    def persistent_load(self, pid: Any) -> Any:
-        """A storage, or the class of a network that was saved with its source, which is not looked at."""
-        if not isinstance(pid, tuple) or not pid:
-            raise pickle.UnpicklingError(f"a reference to {pid!r}")
-        if pid[0] == "module":
-            return pid[1]
-        kind, dtype, key, _place, count, *_view = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or type(count) is not int or count < 0:
-            raise pickle.UnpicklingError(f"a reference to {kind!r}")
-        return self.storage(dtype, str(key), count)
+
+def _set(there: Any, items: list[Any]) -> None:
+    """Put names and values into a dictionary; what else takes them is a `Thing`, which keeps none."""
+    if isinstance(there, dict):
+        there |= {key(name): value for name, value in zip(items[::2], items[1::2], strict=True)}
+    elif not isinstance(there, Thing):
+        raise pickle.UnpicklingError(f"a {type(there).__name__} takes no names")
+
+
+def _append(there: Any, values: list[Any]) -> None:
+    if isinstance(there, list):
+        there += values
+    elif not isinstance(there, Thing):
+        raise pickle.UnpicklingError(f"a {type(there).__name__} takes no values")
+
+
+def _referred(pid: Any, find: Find) -> Any:
+    """A storage, or the class of a network that was saved with its source, which is not looked at."""
+    if not isinstance(pid, tuple) or len(pid) < 2:
+        raise pickle.UnpicklingError("a reference to nothing")
+    if pid[0] == "module":
+        return pid[1]
+    kind, what, name, _place, count, *_view = pid
+    dtype = STORAGES.get(what.full.rpartition(".")[2]) if isinstance(what, Name) else None
+    if kind != "storage" or dtype is None or type(count) is not int or not 0 <= count < 2**48:
+        raise pickle.UnpicklingError("a reference to no storage")
+    if not isinstance(name, str | int):
+        raise pickle.UnpicklingError("a storage whose key is no word")
+    return find(dtype, str(name), count)
 
 
 def tensors_in(found: Any) -> dict[str, Tensor]:
     """All tensors of what was read, by their path: of nested dictionaries, and of networks pickled whole."""
     tensors: dict[str, Tensor] = {}
-    # Paths, not recursion: what is nested too deep is somebody's joke.
-    waiting: list[tuple[str, Any]] = [("", found)]
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), found)]
     seen: set[int] = set()
     while waiting:
         path, here = waiting.pop()
         if isinstance(here, Tensor):
-            tensors[path] = here
+            tensors[".".join(path)] = here
             continue
         inside = members(here)
         if inside is None or id(here) in seen:
             continue
+        if len(path) > DEEPEST:
+            raise pickle.UnpicklingError(f"its dictionaries are nested more than {DEEPEST} deep")
         seen.add(id(here))
-        waiting += [(f"{path}.{name}" if path else str(name), value) for name, value in inside.items()]
+        waiting += [((*path, str(name)), value) for name, value in inside.items()]
     return dict(sorted(tensors.items()))
 
 
 def members(found: Any) -> Mapping[Any, Any] | None:
     """What is inside of a dictionary or a network, by name; None of anything else."""
-    if isinstance(found, Mapping):
+    if isinstance(found, dict):
         return found
-    if not isinstance(found, Thing) or not isinstance(found.state, Mapping):
+    if not isinstance(found, Thing) or not isinstance(found.state, dict):
         return None
     # A network keeps its parameters, buffers and parts in three dictionaries; TorchScript keeps all in one.
-    parts = [found.state.get(key) for key in ("_parameters", "_buffers", "_modules")]
+    parts = [found.state.get(name) for name in ("_parameters", "_buffers", "_modules")]
     if all(part is None for part in parts):
         return found.state
-    return {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
+    return {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}

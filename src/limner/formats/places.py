@@ -1,5 +1,6 @@
 """Which of their tensors stands where in our networks: one list for each format, read in both directions."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ def take(
             continue
         parts = [tensors[name] for name in place.theirs]
         wanted = shapes[place.ours]
-        found = _joined(parts, place)
+        found = _joined(parts, place, math.prod(wanted))
         if found is None or _bare(found.shape) != _bare(wanted):
             named = zip(place.theirs, parts, strict=True)
             of = " and ".join(f"{name} {tuple(part.shape)}" for name, part in named)
@@ -99,9 +100,14 @@ def give(places: Iterable[Place], state: Mapping[str, Tensor]) -> dict[str, Tens
     return found
 
 
-def _joined(parts: list[Tensor], place: Place) -> Tensor | None:
+def _joined(parts: list[Tensor], place: Place, numbers: int) -> Tensor | None:
     if len(parts) > 1:
-        if len({part.shape[1:] for part in parts}) > 1 or not parts[0].ndim:
+        # Looked at before anything is put together: what does not fit may be of any size.
+        if (
+            len({part.shape[1:] for part in parts}) > 1
+            or not parts[0].ndim
+            or sum(map(Tensor.numel, parts)) != numbers
+        ):
             return None
         joined = torch.cat(parts)
     else:

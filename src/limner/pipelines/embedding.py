@@ -25,6 +25,8 @@ from limner.text import ClipTokenizer
 from limner.weights import shipped
 
 SEEN_AT_ONCE = 64
+# Tokens of CLIP's vocabulary as published; of a cut of it only we know which they are.
+CLIP_WORDS = 49_408
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,14 @@ def theirs(weights: Path, place: torch.device) -> Reader:
     """A CLIP of another format. LimnerError for a checkpoint that holds none, or is not whole."""
     found = usable(opened(weights))
     for part in found.parts:
-        clip = network(part)
-        if isinstance(clip, Clip):
+        if isinstance(part.config, ClipConfig):
+            if (words := part.config.text.vocabulary) != CLIP_WORDS:
+                raise LimnerError(
+                    f"{weights} reads {words} kinds of tokens, and CLIP's own vocabulary has {CLIP_WORDS}: "
+                    "its words are another tokenizer's, which is not here"
+                )
+            clip = network(part)
+            assert isinstance(clip, Clip)
             clip.to(place)
             return Reader(clip, ClipTokenizer(clip.config.text.vocabulary), found.contents.digest()[:12])
     raise LimnerError(f"{weights} is {found.format}, which holds no CLIP: give one that does")

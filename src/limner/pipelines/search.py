@@ -24,7 +24,7 @@ from limner.data.folder import pictures_in
 from limner.errors import LimnerError
 from limner.pipelines.embedding import looked_at, pictured, reader, worded
 from limner.pipelines.png import write
-from limner.pipelines.settings import checked_prompt, checked_whole
+from limner.pipelines.settings import MOST_FOUND, checked_prompt, checked_whole
 from limner.pipelines.words import checked_words, told_of_unknown
 
 # Where the index of a folder lies unless somebody says otherwise, and what it is marked with.
@@ -36,7 +36,6 @@ KEPT_EVERY = 4096
 ROWS_AT_ONCE = 16_384
 # Above so many pictures faiss searches.
 MOST_BY_NUMPY = 100_000
-MOST_FOUND = 10_000
 
 
 class Stamp(NamedTuple):
@@ -164,12 +163,15 @@ def opened(path: Path) -> Index:
                 raise LimnerError(f"{file} is no index of this limner: make it anew with `limner index`")
             embeddings = held.get_tensor("embeddings")
             files = tuple(Stamp(*one) for one in json.loads(held.get_tensor("files").tobytes()))
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+            made, by = told["folder"], told["weights"]
+        if embeddings.ndim != 2 or len(embeddings) != len(files):
+            raise ValueError(f"{len(files)} files and embeddings of shape {embeddings.shape}")
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise LimnerError(
             f"{file} is not a whole index ({error}): remove it and make it anew with `limner index`"
         ) from error
-    folder = path if path.is_dir() else Path(os.path.normpath(file.parent.resolve() / told["folder"]))
-    return Index(folder=folder, weights=told["weights"], files=files, embeddings=embeddings)
+    folder = path if path.is_dir() else Path(os.path.normpath(file.parent.resolve() / made))
+    return Index(folder=folder, weights=by, files=files, embeddings=embeddings)
 
 
 # --- searching it --------------------------------------------------------------------------------

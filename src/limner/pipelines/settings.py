@@ -57,6 +57,7 @@ MOST_PICTURES = 64
 MOST_STEPS = 1000
 MOST_CANDIDATES = 16
 MOST_RANKED = 1024
+MOST_FOUND = 10_000
 LARGEST_TILE = 2**16
 MOST_TOP_K = 2**31 - 1
 # A hundred times the difference between with and without words is no guidance any more.
