@@ -5,20 +5,41 @@ place in that space, DALL-E 1 ranks its candidates by it, GLIDE is guided by it.
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 """
 
+from limner.clip.classifiers import (
+    ClassifierConfig,
+    MlpClassifier,
+    MlpConfig,
+    Pooled,
+    TokenClassifier,
+    TokenConfig,
+    Tokens,
+    classifier,
+    zero_shot,
+)
 from limner.clip.model import Clip, ClipConfig, TextConfig, VisionConfig, trimmed, unit
-from limner.clip.objective import contrastive_loss, contrastive_objective
+from limner.clip.objective import classifying_objective, contrastive_loss, contrastive_objective
 from limner.clip.resnet import ResNetConfig
 from limner.clip.tower import Features
 
 __all__ = [
+    "ClassifierConfig",
     "Clip",
     "ClipConfig",
     "Features",
+    "MlpClassifier",
+    "MlpConfig",
+    "Pooled",
     "ResNetConfig",
     "TextConfig",
+    "TokenClassifier",
+    "TokenConfig",
+    "Tokens",
     "VisionConfig",
+    "classifier",
+    "classifying_objective",
     "contrastive_loss",
     "contrastive_objective",
     "trimmed",
     "unit",
+    "zero_shot",
 ]
