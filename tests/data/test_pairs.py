@@ -185,7 +185,8 @@ def test_pictures_are_linked_and_every_row_is_labelled(drawn, tmp_path):
     assert Counter(record.facts["split"] for record in found.records) == {"train": 12, "test": 4}
     for record, scene in zip(found.records, read(drawn).records, strict=True):
         assert tuple(record.labels) == record.captions
-        assert [caption for caption, label in record.labels.items() if label == "fits"][0] in scene.captions
+        (truth,) = (caption for caption, label in record.labels.items() if label == "fits")
+        assert truth in scene.captions
     before = (out / "captions.jsonl").read_bytes()
     write(drawn, out)
     assert (out / "captions.jsonl").read_bytes() == before
@@ -196,7 +197,7 @@ def test_what_is_somebodys_own_is_not_lost(drawn, tmp_path):
         write(drawn, drawn)
     own = tmp_path / "train"
     own.mkdir()
-    with pytest.raises(LimnerError, match="cannot link .*train to .*: File exists; give another --out"):
+    with pytest.raises(LimnerError, match=r"cannot link .*train to .*: File exists; give another --out"):
         write(drawn, tmp_path)
     assert own.is_dir()
     assert not own.is_symlink()

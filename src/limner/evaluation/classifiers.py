@@ -20,6 +20,7 @@ from rich.markdown import Markdown
 from torch import Tensor
 
 from limner.clip import unit, zero_shot
+from limner.clip.classifiers import pooled
 from limner.clip.tower import Features
 from limner.data.labels import Labelled, labelled
 from limner.data.loader import open_gallery
@@ -27,7 +28,7 @@ from limner.errors import LimnerError
 from limner.evaluation.intervals import Estimate, share
 from limner.evaluation.table import replaced
 from limner.evaluation.trials import table
-from limner.pipelines.classifying import Classifying, pooled_rows
+from limner.pipelines.classifying import Classifying
 
 NAME = "classifiers"
 WAYS = ("mlp", "transformer")
@@ -75,12 +76,12 @@ def run(weights: Path, data: Path, out: Path, *, seed: int = 0, device: str = "c
     ids = first.ids([pair.caption for pair in pairs])
     read = first.read(ids)
     own = torch.tensor([pair.picture for pair in pairs])
-    # The next picture but a few: neighbours in a folder may be of one kind.
+    # Far away, for neighbours in a folder may show the same.
     other = (own + len(gallery) // 2) % len(gallery)
 
-    both = pooled_rows(rows(pictures, own), read)
-    names = unit(first.read(first.ids(first.labels)).pooled).float().cpu()
-    answers = {"zero-shot": zero_shot(both, names)}
+    both = pooled(rows(pictures, own), read)
+    names = unit(first.read(first.ids(first.labels)).pooled)
+    answers = {"zero-shot": zero_shot(both, names).float().cpu()}
     answers |= {way: head.logits(rows(pictures, own), read, ids) for way, head in heads.items()}
     learned = {way: sum(p.numel() for p in head.network.parameters()) for way, head in heads.items()}
     answered = [
@@ -90,7 +91,7 @@ def run(weights: Path, data: Path, out: Path, *, seed: int = 0, device: str = "c
     chose: list[Chose] = []
     if FITS in first.labels:
         column = first.labels.index(FITS)
-        scores = {"cosine": (both.pictures * both.captions).sum(dim=1)}
+        scores = {"cosine": (both.pictures * both.captions).sum(dim=1).float().cpu()}
         scores |= {way: logits.log_softmax(dim=1)[:, column] for way, logits in answers.items()}
         for way, head in heads.items():
             blind = head.logits(rows(pictures, other), read, ids)

@@ -14,7 +14,6 @@ from limner.clip import Clip, ClipConfig
 from limner.clip.classifiers import (
     ClassifierConfig,
     MlpClassifier,
-    Pooled,
     TokenClassifier,
     Tokens,
     classifier,
@@ -110,9 +109,3 @@ class Classifying:
 def joined(parts: Sequence[Features]) -> Features:
     """Features of a few at a time as those of all."""
     return Features(torch.cat([part.pooled for part in parts]), torch.cat([part.tokens for part in parts]))
-
-
-def pooled_rows(looked: Features, read: Features) -> Pooled:
-    """Both embeddings on the CPU."""
-    found = pooled(looked, read)
-    return Pooled(found.pictures.float().cpu(), found.captions.float().cpu())

@@ -14,7 +14,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +57,7 @@ Kind = Literal["mlp", "transformer"]
 class ClassifierRecipe:
     """`hidden` and `dropout` are of the shallow network, `width`, `layers` and `heads` of the transformer.
 
-    Both learn by the same steps. What they read has the widths of the CLIP that is given.
+    Both learn by the same steps and rate. What they read has the widths of the CLIP that is given.
     """
 
     hidden: int
@@ -78,7 +78,7 @@ def toy() -> ClassifierRecipe:
 def small() -> ClassifierRecipe:
     """What the table in docs/clip.md is of: ten minutes of one core for the transformer."""
     return ClassifierRecipe(
-        hidden=512, dropout=0.3, width=128, layers=3, heads=4, train=training(steps=2000, batch=64, rate=1e-3)
+        hidden=512, dropout=0.3, width=96, layers=3, heads=4, train=training(steps=1500, batch=64, rate=2e-3)
     )
 
 
@@ -98,7 +98,7 @@ def paper() -> ClassifierRecipe:
 
 
 def training(*, steps: int, batch: int, rate: float) -> TrainConfig:
-    """Plain AdamW; a tenth of the steps warm up."""
+    """A tenth of the steps warm up."""
     return TrainConfig(
         steps=steps,
         batch=batch,
@@ -113,6 +113,7 @@ def training(*, steps: int, batch: int, rate: float) -> TrainConfig:
         seed=4,
         save_every=max(1, steps // 4),
         sample_every=steps,
+        rule="muon",
     )
 
 
@@ -140,9 +141,11 @@ class PairBatches:
         ]
         pictures = torch.from_numpy(self.pictures[self.picture[drawn]]).float()
         captions = torch.from_numpy(self.captions[self.caption[drawn]]).float()
-        said = spoken(self.ids[self.caption[drawn]])
-        pairs = Pooled(pictures, captions) if self.kind == "mlp" else Tokens(pictures, captions, said)
-        return LabelledPairs(pairs, torch.from_numpy(self.label[drawn]))
+        labels = torch.from_numpy(self.label[drawn])
+        if self.kind == "mlp":
+            return LabelledPairs(Pooled(pictures, captions), labels)
+        said = spoken(trimmed(self.ids[self.caption[drawn]]))
+        return LabelledPairs(Tokens(pictures, captions[:, : said.shape[1]], said), labels)
 
 
 def run(
@@ -198,7 +201,8 @@ def run(
         batches,
         name=f"classifier, {kind}",
         model_config=config,
-        config=recipe.train,
+        # Muon moves blocks of a transformer, and the shallow network has none.
+        config=replace(recipe.train, rule="adamw") if kind == "mlp" else recipe.train,
         out=out,
         resume=resume,
         device=device,
