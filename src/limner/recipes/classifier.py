@@ -69,14 +69,18 @@ class ClassifierRecipe:
 
 
 def toy() -> ClassifierRecipe:
-    """Half a minute on one core."""
+    """Some seconds of one core for the shallow network, most of a minute for the transformer.
+
+    Of training pairs of 800 scenes of the sample, on the CLIP that ships, 0.65 and 0.47 get the right label;
+    the commonest is right of 0.36.
+    """
     return ClassifierRecipe(
         hidden=128, dropout=0.1, width=64, layers=2, heads=4, train=training(steps=300, batch=64, rate=2e-3)
     )
 
 
 def small() -> ClassifierRecipe:
-    """What the table in docs/clip.md is of: ten minutes of one core for the transformer."""
+    """What the table in docs/clip.md is of: eight minutes of one core for the transformer."""
     return ClassifierRecipe(
         hidden=512, dropout=0.3, width=96, layers=3, heads=4, train=training(steps=1500, batch=64, rate=2e-3)
     )
