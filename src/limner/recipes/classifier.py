@@ -80,7 +80,7 @@ def toy() -> ClassifierRecipe:
 
 
 def small() -> ClassifierRecipe:
-    """What the table in docs/clip.md is of: eight minutes of one core for the transformer."""
+    """What the table in docs/clip.md is of: about ten minutes of one core for the transformer."""
     return ClassifierRecipe(
         hidden=512, dropout=0.3, width=96, layers=3, heads=4, train=training(steps=1500, batch=64, rate=2e-3)
     )
