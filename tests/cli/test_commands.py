@@ -124,6 +124,16 @@ def test_training_that_cannot_be_is_refused(refuses, tmp_path):
     judge = ("train", "recogniser", "--data", sample, "--out", "run")
     assert refuses(*judge, "--size", "paper").startswith("size is 'paper'")
     assert refuses(*judge, "--size", "toy", "--share", "1").startswith("share is (1.0,)")
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "config.json").write_text("{}")
+    tells = ("train", "classifier", *TRAIN, "--data", sample)
+    assert refuses(*tells, "--kind", "mlp").startswith("clip is missing: classifier stands on a trained CLIP")
+    assert refuses(*tells, "--clip", "clip") == (
+        "kind is missing: give mlp, for embeddings, or transformer, for tokens"
+    )
+    assert "'forest'" in refuses(*tells, "--clip", "clip", "--kind", "forest")
+    assert refuses(*tells, "--clip", "clip", "--kind", "mlp", "--share", "1").startswith("share is (1.0,)")
+    assert refuses(*clip, "--data", sample, "--kind", "mlp").startswith("kind is 'mlp', which a classifier")
     (tmp_path / "file").touch()
     assert refuses("train", "clip", "--size", "toy", "--data", sample, "--out", "file/run").startswith(
         "cannot write into file/run"
@@ -182,6 +192,19 @@ def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
     )
     (tmp_path / "file").touch()
     assert refuses("evaluate", "--sheet", "file/sheet.png").startswith("cannot write into file")
+
+
+def test_classifiers_that_cannot_be_compared_are_refused(refuses):
+    study = ("evaluate", "--study", "classifiers")
+    assert refuses(*study, "--data", ".").startswith("classifiers needs --data, --weights and --out")
+    for more in (("--model", "glide"), ("--judge", ".")):
+        assert refuses(*study, *more) == "study is 'classifiers', of no painter and no judge: leave both out"
+    assert refuses(*study, "--data", ".", "--weights", "none", "--out", "out") == (
+        "weights is 'none', which is no folder"
+    )
+    assert refuses(*study, "--data", ".", "--weights", ".", "--out", "out").startswith(
+        "mlp holds no model: give OUT of `limner train classifier`"
+    )
 
 
 def test_painters_that_cannot_be_measured_so_are_refused(refuses):

@@ -78,6 +78,7 @@ OPTIONS = {
             "device",
             "dvae",
             "init-from",
+            "kind",
             "learning-rate",
             "out",
             "resume",
@@ -87,6 +88,7 @@ OPTIONS = {
     "data": [],
     "data fetch": ["most", "out", "pixels"],
     "data scenes": ["count", "out", "pixels", "seed", "sprites"],
+    "data pairs": ["out", "scenes"],
     "data check": ["all", "sheet"],
     "evaluate": [
         *(

@@ -85,9 +85,9 @@ def test_what_is_held_out_is_so_from_both_sides() -> None:
     turned = 0
     for relation, back in scenes.BACK.items():
         for one, other in combinations(("cat", "dog", "apple", "book", "rocket", "tree", "hat", "cup"), 2):
-            key = scenes._one_way_round(one, other, relation)
-            assert key == scenes._one_way_round(other, one, back)
-            assert key != scenes._one_way_round(one, other, back)
+            key = scenes.one_way_round(one, other, relation)
+            assert key == scenes.one_way_round(other, one, back)
+            assert key != scenes.one_way_round(one, other, back)
             turned += scenes.held_out("pair", *key)
     assert turned > 0
 

@@ -12,12 +12,15 @@ from limner.errors import LimnerError
 HELP = """Fetch pictures, compose scenes, check a folder of yours.
   limner data fetch emoji --out data/emoji
   limner data scenes --sprites emoji --count 9000 --out scenes
+  limner data pairs --scenes scenes --out pairs
   limner data check my/pictures --sheet look.png"""
 FETCH_HELP = """Fetch emoji under permissive licences, captioned, through npm.
   limner data fetch emoji --out data/emoji
   limner data fetch vector --pixels 1024 --most 600 --out data/vector"""
 SCENES_HELP = """Compose scenes of one to four drawings; captions say what is where.
   limner data scenes --sprites emoji --count 9000 --out scenes"""
+PAIRS_HELP = """Pair scenes with captions that fit and captions that miss by one word, labelled.
+  limner data pairs --scenes scenes --out pairs"""
 CHECK_HELP = """Say what is in a folder, what is broken and what is there twice.
   limner data check my/pictures --sheet look.png"""
 
@@ -72,6 +75,23 @@ class Scenes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """The options of `limner data pairs`."""
+
+    scenes: Annotated[Path, arg(metavar="DIR")]
+    """The folder that `limner data scenes` has made; its pictures are linked to, not copied."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """The data folder to make, for `limner train classifier`."""
+
+    def run(self) -> None:
+        """Pair, and print the folder."""
+        try_writing(self.out)
+        from limner.data.pairs import write
+
+        print(write(self.scenes, self.out))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """The options of `limner data check`."""
 
@@ -106,6 +126,7 @@ class Data:
     task: (
         Annotated[Fetch, subcommand("fetch", description=FETCH_HELP)]
         | Annotated[Scenes, subcommand("scenes", description=SCENES_HELP)]
+        | Annotated[Pairs, subcommand("pairs", description=PAIRS_HELP)]
         | Annotated[Check, subcommand("check", description=CHECK_HELP)]
     )
 

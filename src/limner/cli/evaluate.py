@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from limner.pipelines.progress import Tick
 
 Study = Literal[
-    "solvers", "guidance", "inpainting", "likelihood", "enlarging", "edits", "priors", "diversity"
+    "solvers",
+    "guidance",
+    "inpainting",
+    "likelihood",
+    "enlarging",
+    "edits",
+    "priors",
+    "diversity",
+    "classifiers",
 ]
-# Whose pictures a study is of.
+# Whose pictures a study is of, where it is of a painter's.
 OF: dict[Study, Literal["dalle2", "glide"]] = {
     "solvers": "glide",
     "guidance": "glide",
@@ -43,6 +51,7 @@ HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --study solvers --model glide --names 100 --data emoji --judge runs/judge --out report
   limner evaluate --study likelihood --model glide --data emoji --out report
   limner evaluate --study enlarging --names 100 --data vector --judge runs/judge --out report
+  limner evaluate --study classifiers --data pairs --weights runs/classifiers --out report
   limner evaluate --sheet sheet.png
   limner evaluate --sheet large.png --full-size"""
 
@@ -71,7 +80,8 @@ class Evaluate:
     """glide, instead: samplers by their evaluations; both guidances by their scale; inpainting; and
     likelihood, which compares it with the VAE and Glow and needs no --judge. dalle2: enlarging, the second
     upsampler beside bicubic and Lanczos on drawings of 1024 pixels; edits, pictures that are given back and
-    changed with words; priors, what each imagines and costs; and diversity, beside the glide that ships."""
+    changed with words; priors, what each imagines and costs; and diversity, beside the glide that ships.
+    classifiers: of no painter and without --judge, those in the folders mlp and transformer of --weights."""
     names: Annotated[int, arg(metavar="N")] = 300
     """How many names to ask for."""
     count: Annotated[int, arg(metavar="N")] = 1
@@ -81,7 +91,8 @@ class Evaluate:
     seed: int = 0
     """All chance comes from it."""
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: a painter's folder, as `limner train` leaves it, or one with autoencoders."""
+    """Weights of your own: a painter's folder, as `limner train` leaves it, or one with autoencoders or
+    classifiers."""
     precision: Precision = "fp32"
     """glide, and the studies priors and diversity: bf16 multiplies in half precision, which is faster where
     the processor can."""
@@ -129,7 +140,10 @@ class Evaluate:
                 f"{' and '.join(EITHER_PRECISION)}: leave it out"
             )
         if self.study is not None:
-            if self.model != (whose := OF[self.study]):
+            whose = OF.get(self.study, "dalle2")
+            if self.study == "classifiers" and (self.model != whose or self.judge is not None):
+                raise ValueError("study is 'classifiers', of no painter and no judge: leave both out")
+            if self.model != whose:
                 raise ValueError(f"study is '{self.study}', of what {whose} paints: add --model {whose}")
             if self.sheet is not None or self.count != 1:
                 raise ValueError("a study paints no --sheet and sets --count itself: leave them out")
@@ -228,6 +242,7 @@ class Evaluate:
 
     def _study(self, study: Study) -> Path:
         from limner.evaluation import (
+            classifiers,
             diversity,
             edits,
             enlarging,
@@ -239,6 +254,14 @@ class Evaluate:
         )
         from limner.pipelines import load, load_generator
 
+        if study == "classifiers":
+            if self.data is None or self.out is None or self.weights is None:
+                raise ValueError("classifiers needs --data, --weights and --out: give all three")
+            for name, folder in (("data", self.data), ("weights", self.weights)):
+                if not folder.is_dir():
+                    raise ValueError(f"{name} is '{folder}', which is no folder")
+            try_writing(self.out)
+            return classifiers.run(self.weights, self.data, self.out, seed=self.seed, device=self._device())
         if study == "likelihood":
             if self.judge is not None:
                 raise ValueError(f"judge is '{self.judge}': nobody is asked here, so leave it out")

@@ -28,6 +28,7 @@ Room = Literal[
     "glide-base",
     "glide-upsampler",
     "noised-clip",
+    "classifier",
     "recogniser",
 ]
 R = TypeVar("R", bound=Any)
@@ -53,6 +54,7 @@ TAKES: Mapping[Room, tuple[str, ...]] = {
     "glide-base": ("share", "init_from", "clip", "decoder"),
     "glide-upsampler": ("share", "init_from"),
     "noised-clip": ("share", "init_from"),
+    "classifier": ("init_from", "clip", "kind"),
     "recogniser": (),
 }
 # These make do without the model.
@@ -70,6 +72,7 @@ HELP = """Train a part, or the whole line, on captioned pictures.
   limner train clip --size small --data emoji --out runs/clip
   limner train dvae --size small --data emoji --out runs/dvae
   limner train dalle1 --size small --data emoji --dvae runs/dvae/model --out runs/dalle1
+  limner train classifier --kind transformer --size small --data pairs --clip runs/clip/model --out runs/tells
   limner train clip --size toy --data emoji --out clip --resume
   limner train vae --size small --data mine --init-from runs/vae/model --steps 500 --out runs/mine"""
 
@@ -90,7 +93,8 @@ class Train:
     share: Annotated[tuple[float, ...] | None, arg(metavar="X [X ...]", help_behavior_hint="")] = None
     """How much of every batch each folder gets. (default: as much as it has pictures)"""
     clip: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """The trained CLIP that priors and decoder stand on; with one, vqvae and vqvae2 know captions."""
+    """The trained CLIP that priors, decoder and classifier stand on; with one, vqvae and vqvae2 know
+    captions."""
     dvae: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """The trained dVAE that dalle1 stands on."""
     init_from: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
@@ -98,6 +102,8 @@ class Train:
     decoder: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """glide and glide-base: a trained decoder of the same size to begin from, with the --clip that it stands
     on."""
+    kind: Annotated[Literal["mlp", "transformer"] | None, arg(help_behavior_hint="")] = None
+    """classifier: a shallow network on both embeddings, or a small transformer on both rows of tokens."""
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the recipe's)")] = None
     """How many steps to train."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the recipe's)")] = (
@@ -130,6 +136,10 @@ class Train:
         if "decoder" in TAKES[self.room] and (self.clip is None) != (self.decoder is None):
             raise ValueError("clip and decoder belong together: give both, or neither")
         self.check_own()
+        if self.kind is None and "kind" in TAKES[self.room]:
+            raise ValueError("kind is missing: give mlp, for embeddings, or transformer, for tokens")
+        if self.kind is not None and "kind" not in TAKES[self.room]:
+            raise ValueError(f"kind is '{self.kind}', which a classifier has: leave it out")
         if self.room == "recogniser" and self.size == "paper":
             raise ValueError("size is 'paper': no paper describes the recogniser, so choose toy or small")
         if self.share is not None and "share" not in TAKES[self.room]:
@@ -182,7 +192,7 @@ class Train:
         from limner.pipelines.devices import device_named
 
         recipe = recipe_of(self.room)
-        names = ("share", "init_from", "clip", "dvae", "decoder")
+        names = ("share", "init_from", "clip", "dvae", "decoder", "kind")
         given = {name: getattr(self, name) for name in names}
         asked = getattr(recipe, self.size)()
         if self.steps is not None:

@@ -6,8 +6,19 @@ Radford et al. 2021, "Learning Transferable Visual Models From Natural Language 
 """
 
 from limner.clip.attribution import Attribution, integrated_gradients
+from limner.clip.classifiers import (
+    ClassifierConfig,
+    MlpClassifier,
+    MlpConfig,
+    Pooled,
+    TokenClassifier,
+    TokenConfig,
+    Tokens,
+    classifier,
+    zero_shot_of_pairs,
+)
 from limner.clip.model import Clip, ClipConfig, TextConfig, VisionConfig, trimmed, unit
-from limner.clip.objective import contrastive_loss, contrastive_objective
+from limner.clip.objective import classifying_objective, contrastive_loss, contrastive_objective
 from limner.clip.resnet import ResNetConfig
 from limner.clip.tower import Features
 from limner.clip.zero_shot import TEMPLATES, class_embeddings, probabilities
@@ -15,17 +26,27 @@ from limner.clip.zero_shot import TEMPLATES, class_embeddings, probabilities
 __all__ = [
     "TEMPLATES",
     "Attribution",
+    "ClassifierConfig",
     "Clip",
     "ClipConfig",
     "Features",
+    "MlpClassifier",
+    "MlpConfig",
+    "Pooled",
     "ResNetConfig",
     "TextConfig",
+    "TokenClassifier",
+    "TokenConfig",
+    "Tokens",
     "VisionConfig",
     "class_embeddings",
+    "classifier",
+    "classifying_objective",
     "contrastive_loss",
     "contrastive_objective",
     "integrated_gradients",
     "probabilities",
     "trimmed",
     "unit",
+    "zero_shot_of_pairs",
 ]

@@ -1,4 +1,4 @@
-"""CLIP's symmetric contrastive loss, over the batch of all processes."""
+"""CLIP's symmetric contrastive loss, over the batch of all processes; and that of what stands on a CLIP."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from limner.clip.classifiers import Pooled, Tokens
 from limner.clip.model import MAX_SCALE, Clip, Pair
 from limner.diffusion.objective import noised
 from limner.diffusion.spec import DiffusionSpec
@@ -22,6 +23,14 @@ class CaptionedPictures:
 
     pictures: Tensor
     ids: Tensor
+
+
+@dataclass(frozen=True)
+class LabelledPairs:
+    """What CLIP makes of pictures and captions, and the numbers (B,) of what they are together."""
+
+    pairs: Pooled | Tokens
+    labels: Tensor
 
 
 def contrastive_loss(
@@ -106,3 +115,15 @@ def contrastive_objective(
 def caption_groups(ids: Float[Tensor, "b l"]) -> Int[Tensor, "b"]:
     """Number the distinct captions of a batch; equal captions share a number."""
     return torch.unique(ids, dim=0, return_inverse=True)[1]
+
+
+def classifying_objective() -> Objective[LabelledPairs]:
+    """Cross-entropy of a classifier's answers, and the share that is right; guessing scores ln(classes)."""
+
+    def objective(model: torch.nn.Module, batch: LabelledPairs, _draws: Draws) -> Loss:
+        logits: Tensor = model(batch.pairs)
+        right = (logits.argmax(dim=1) == batch.labels).float().mean()
+        loss = F.cross_entropy(logits.float(), batch.labels)
+        return Loss(total=loss, report={"right": right.detach()}, baseline=math.log(logits.shape[1]))
+
+    return objective

@@ -1,7 +1,8 @@
 """Anybody's folder of pictures and captions, read without ever falling over a bad row.
 
 Captions come from `captions.jsonl` (`{"file": ..., "captions": [...]}` or `"caption"`), from
-`captions.csv` (columns `file`, `caption`) or from a text file beside each picture, one caption a line.
+`captions.csv` (columns `file`, `caption`) or from a text file beside each picture, one caption a line. A row
+of either table may also have a `label`, which then is that of its captions with this picture.
 """
 
 import contextlib
@@ -28,11 +29,15 @@ NO_CAPTION, EMPTY_CAPTION = "it has no caption", "its caption is empty"
 
 @dataclass(frozen=True)
 class Record:
-    """One captioned picture: its file, at least one caption, and whatever else its row says."""
+    """One captioned picture: its file, at least one caption, and whatever else its row says.
+
+    `labels`: by caption, what picture and caption are together, of rows that say so.
+    """
 
     file: Path
     captions: tuple[str, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,11 @@ class Folder:
 
 @dataclass
 class _Gathered:
-    """Captions and facts by picture, while they are being collected."""
+    """Captions, facts and labels by picture, while they are being collected."""
 
     captions: dict[Path, list[str]] = field(default_factory=dict)
     facts: dict[Path, dict[str, object]] = field(default_factory=dict)
+    labels: dict[Path, dict[str, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -88,7 +94,8 @@ def read(folder: Path) -> Folder:
     for file, captions in gathered.captions.items():
         reason = unreadable(file)
         if reason is None and captions:
-            records.append(Record(file, tuple(dict.fromkeys(captions)), gathered.facts.get(file, {})))
+            once = tuple(dict.fromkeys(captions))
+            records.append(Record(file, once, gathered.facts.get(file, {}), gathered.labels.get(file, {})))
         else:
             gathered.problems.append(Problem(file, reason or EMPTY_CAPTION))
     return Folder(tuple(records), tuple(gathered.problems), dict(others.most_common()))
@@ -180,10 +187,22 @@ def _take(folder: Path, table: Path, row: dict[str, object], gathered: _Gathered
     if Path(name).is_absolute() or ".." in Path(name).parts:
         gathered.problems.append(Problem(file, "it lies outside the folder"))
         return
-    captions = gathered.captions.setdefault(file, [])
-    captions.extend(_clean(said if isinstance(said, list) else [said]))
-    facts = {key: value for key, value in row.items() if key not in ("file", "caption", "captions")}
+    clean = _clean(said if isinstance(said, list) else [said])
+    gathered.captions.setdefault(file, []).extend(clean)
+    facts = {key: value for key, value in row.items() if key not in ("file", "caption", "captions", "label")}
     gathered.facts.setdefault(file, {}).update(facts)
+    label = row.get("label")
+    if isinstance(label, str | int) and str(label).strip():
+        _label(file, clean, str(label).strip(), gathered)
+
+
+def _label(file: Path, captions: Sequence[str], label: str, gathered: _Gathered) -> None:
+    """Label captions of a picture; one that has another label keeps it, and that is a problem."""
+    labels = gathered.labels.setdefault(file, {})
+    for caption in captions:
+        if (first := labels.setdefault(caption, label)) != label:
+            reason = f"'{caption}' is labelled '{first}' and again '{label}'; the first was taken"
+            gathered.problems.append(Problem(file, reason))
 
 
 def _brief(row: dict[str, object]) -> str:

@@ -171,7 +171,7 @@ def _one(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
     """One thing, mostly painted in a colour that it may never have."""
     sprite = choose.choice(pool)
     colour = choose.choice(list(PAINTS)) if choose.random() < 0.8 else None
-    bare = _without_colour(sprite.name)
+    bare = without_colour(sprite.name)
     if colour is not None and painted(_pixels(sprite.file, 64), colour) is None:
         return None
     side = choose.uniform(0.45, 0.8)
@@ -233,11 +233,11 @@ def _pair(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
         f"{other} {BACK[relation]} {one}",
         f"{one} and {other}",
     )
-    secret = held_out("pair", *_one_way_round(first.name, second.name, relation))
+    secret = held_out("pair", *one_way_round(first.name, second.name, relation))
     return Scene(items, relation, captions, secret), [first.file, second.file]
 
 
-def _one_way_round(first: str, second: str, relation: Relation) -> tuple[str, str, str]:
+def one_way_round(first: str, second: str, relation: Relation) -> tuple[str, str, str]:
     """The same words for "a cat left of a dog" and "a dog right of a cat", which are one picture."""
     return (first, second, relation) if first < second else (second, first, BACK[relation])
 
@@ -259,7 +259,8 @@ def _noun(item: Item) -> str:
     return named(f"{item.colour} {item.name}" if item.colour else item.name)
 
 
-def _without_colour(name: str) -> str:
+def without_colour(name: str) -> str:
+    """A name without the hues in it, or whole where it is nothing but hues."""
     words = [word for word in name.split() if word not in PAINTS]
     return " ".join(words) or name
 

@@ -84,7 +84,9 @@ def labelled(folder: Path, labels: Sequence[str] | None = None) -> tuple[list[st
                 f"{folder} has '{name}' and '{twice[0]}', both of the label '{label}': make them one folder"
             )
     if loose := len(pictures_in(folder)) - len(truth):
-        warnings.warn(f"{loose} pictures lie beside the folders, without a label: left out", stacklevel=2)
+        warnings.warn(
+            f"pictures that lie beside the folders have no label and are left out: {loose}", stacklevel=2
+        )
     there = list(dict.fromkeys(truth.values()))
     chosen = there if labels is None else list(labels)
     checked_labels(chosen)
