@@ -34,7 +34,8 @@ paint: $(STAMPS)/base
 	@$(BIN)/limner paint "$$LIMNER_PROMPT" $(PAINT)
 
 test: $(STAMPS)/dev
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		$(PYTEST)
 
 lint: $(STAMPS)/dev
 	@$(BIN)/ruff check .

@@ -17,6 +17,14 @@ hypothesis.settings.register_profile("limner", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("limner")
 
 
+# Toys that learn from nothing take longest, so they begin first and the rest is done beside them.
+LONGEST = ("test_toy_line.py", "test_toys.py", "test_glide.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def autoencoders(tmp_path_factory):
     """A folder with each autoencoder and glow as training leaves them: very small, 32×32, untrained."""
