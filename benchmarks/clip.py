@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 from types import ModuleType
+from typing import Any
 from unittest.mock import MagicMock
 
 import torch
@@ -37,6 +38,7 @@ def open_clip_models() -> ModuleType:
     assert package.submodule_search_locations is not None
     for end in ("", ".ops", ".ops.misc", ".transforms", ".transforms.functional"):
         sys.modules.setdefault(f"torchvision{end}", MagicMock())
+    # A class that it asks whether layers are of; a module's attributes are unknown to mypy.
     sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d  # type: ignore[attr-defined]
     models = ModuleType("open_clip_models")
     models.__path__ = list(package.submodule_search_locations)
@@ -54,21 +56,21 @@ def theirs() -> dict[str, nn.Module]:
     }
 
 
-def embedders(name: str, model: nn.Module, pictures: Tensor, ids: Tensor) -> dict[str, Embed]:
+def embedders(name: str, model: Any, pictures: Tensor, ids: Tensor) -> dict[str, Embed]:
     """How each library is asked for both."""
     if name == "transformers":
         return {
-            "pictures": lambda: model.get_image_features(pixel_values=pictures),  # type: ignore[operator]
-            "captions": lambda: model.get_text_features(input_ids=ids),  # type: ignore[operator]
+            "pictures": lambda: model.get_image_features(pixel_values=pictures),
+            "captions": lambda: model.get_text_features(input_ids=ids),
         }
     if name == "open_clip":
         return {
-            "pictures": lambda: model.encode_image(pictures),  # type: ignore[operator]
-            "captions": lambda: model.encode_text(ids),  # type: ignore[operator]
+            "pictures": lambda: model.encode_image(pictures),
+            "captions": lambda: model.encode_text(ids),
         }
     return {
-        "pictures": lambda: model.encode_image(pictures).pooled,  # type: ignore[operator]
-        "captions": lambda: model.encode_text(ids).pooled,  # type: ignore[operator]
+        "pictures": lambda: model.encode_image(pictures).pooled,
+        "captions": lambda: model.encode_text(ids).pooled,
     }
 
 

@@ -18,11 +18,15 @@ hypothesis.settings.load_profile("limner")
 
 
 # Toys that learn from nothing take longest, so they begin first and the rest is done beside them.
-LONGEST = ("test_toy_line.py", "test_toys.py", "test_glide.py")
+LONGEST = ("line/test_toy_line.py", "line/test_toys.py", "recipes/test_glide.py")
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    def place(item):
+        name = f"{item.path.parent.name}/{item.path.name}"
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

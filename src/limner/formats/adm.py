@@ -5,7 +5,6 @@ its place: a residual block first, then attention where there is some, last a bl
 Attention keeps queries, keys and values by head.
 """
 
-import re
 from collections.abc import Iterator
 
 from limner.errors import LimnerError
@@ -22,7 +21,7 @@ def unet(contents: Contents) -> UNetConfig:
     Raises LimnerError for shapes that are no U-Net's.
     """
     embedding, channels = _two(contents, "time_embed.0.weight")
-    down, up = _blocks(contents, "input_blocks"), _blocks(contents, "output_blocks")
+    down, up = contents.numbered("input_blocks."), contents.numbered("output_blocks.")
     # The first block of the way up that ends by doubling the size is the last of its level.
     doubling = [
         number for number in range(up) if _inner(contents, f"output_blocks.{number}")[1:].count("residual")
@@ -125,12 +124,6 @@ def packed(ours: str, theirs: str, heads: int, parts: int) -> Iterator[Place]:
     """Weight and bias of projections that they keep by head."""
     for end in ("weight", "bias"):
         yield Place(f"{ours}.{end}", (f"{theirs}.{end}",), packed=(heads, parts))
-
-
-def _blocks(contents: Contents, way: str) -> int:
-    """How many blocks are numbered on a way."""
-    pattern = re.compile(rf"{way}\.(\d+)\.")
-    return len({found[1] for name in contents.tensors if (found := pattern.match(name))})
 
 
 def _inner(contents: Contents, block: str) -> list[str]:

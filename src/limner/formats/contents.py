@@ -1,6 +1,7 @@
 """What lies at a path: one file of tensors, or a folder of them with its settings beside."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,11 @@ class Contents:
             if not isinstance(found, dict):
                 raise LimnerError(f"{file} has {str(found)[:40]!r} for '{key}', where settings are wanted")
         return dict(found)
+
+    def numbered(self, prefix: str) -> int:
+        """How many parts are numbered right behind a prefix, such as "transformer.resblocks."."""
+        pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
+        return len({found[1] for name in self.tensors if (found := pattern.match(name))})
 
     def under(self, *prefixes: str) -> "Contents":
         """With the first of these prefixes that there are tensors under taken off, and nothing else kept."""

@@ -89,7 +89,7 @@ def _archive(path: Path) -> File:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, OSError) as error:
         raise LimnerError(f"{path} is a damaged archive ({error}): {AGAIN}") from error
     for name in members:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:

@@ -1,6 +1,5 @@
 """GLIDE as it was released: `base.pt`, `upsample.pt`, and both again with what they need to mend."""
 
-import re
 from collections.abc import Iterator
 
 from limner.diffusion.spec import DiffusionSpec
@@ -39,12 +38,11 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
         )
     upsampler, inpaint = KINDS[unet.in_channels]
     context, width = contents.shape("padding_embedding")
-    pattern = re.compile(r"transformer\.resblocks\.(\d+)\.")
     text = TextEncoderConfig(
         context=context,
         vocabulary=contents.shape("token_embedding.weight")[0],
         width=width,
-        layers=len({found[1] for name in contents.tensors if (found := pattern.match(name))}),
+        layers=contents.numbered("transformer.resblocks."),
         heads=width // adm.HEAD_WIDTH,
         condition_width=contents.shape("transformer_proj.weight")[0],
     )

@@ -4,7 +4,6 @@ Queries, keys and values lie apart, both projections are turned, and `pre_layrno
 Older files carry `position_ids`, which say nothing.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,14 +53,14 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
             resolution=side * patch,
             patch=patch,
             width=width,
-            layers=_layers(contents, "vision_model"),
+            layers=contents.numbered("vision_model.encoder.layers."),
             heads=_heads("vision", width, told, assumptions, assumed),
         ),
         text=TextConfig(
             context=contents.shape("text_model.embeddings.position_embedding.weight")[0],
             vocabulary=vocabulary,
             width=text_width,
-            layers=_layers(contents, "text_model"),
+            layers=contents.numbered("text_model.encoder.layers."),
             heads=_heads("text", text_width, told, assumptions, assumed),
         ),
         embedding=contents.shape("text_projection.weight")[0],
@@ -154,11 +153,6 @@ def written(config: ClipConfig, state: Mapping[str, Tensor]) -> tuple[dict[str, 
         },
     }
     return tensors, settings
-
-
-def _layers(contents: Contents, tower: str) -> int:
-    pattern = re.compile(rf"{tower}\.encoder\.layers\.(\d+)\.")
-    return len({found[1] for name in contents.tensors if (found := pattern.match(name))})
 
 
 def _heads(

@@ -4,7 +4,6 @@ OpenAI: TorchScript archives or plain state dicts. open_clip: a state dict besid
 training's checkpoint; its newer models keep the text tower under `text.`.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -189,7 +188,7 @@ def _residual(contents: Contents) -> ResNetConfig:
             f"{contents.path} pools {places} places of {features} channels: no square map, or no whole heads"
         )
     blocks: list[int] = []
-    while depth := _layers(contents, f"visual.layer{len(blocks) + 1}."):
+    while depth := contents.numbered(f"visual.layer{len(blocks) + 1}."):
         blocks.append(depth)
     return ResNetConfig(
         resolution=side * 2 ** (len(blocks) + 1),
@@ -211,7 +210,7 @@ def _vision(contents: Contents, assumptions: Assumptions, assumed: list[str]) ->
         resolution=side * patch,
         patch=patch,
         width=width,
-        layers=_layers(contents, "visual.transformer.resblocks."),
+        layers=contents.numbered("visual.transformer.resblocks."),
         heads=_heads(
             "picture", width, assumptions.head_width or _whole(contents, "vision_cfg", "head_width"), assumed
         ),
@@ -228,7 +227,7 @@ def _text(contents: Contents, assumed: list[str]) -> TextConfig:
         context=context,
         vocabulary=vocabulary,
         width=width,
-        layers=_layers(contents, "transformer.resblocks."),
+        layers=contents.numbered("transformer.resblocks."),
         heads=_heads("text", width, width // heads if heads else None, assumed),
     )
 
@@ -248,12 +247,6 @@ def _whole(contents: Contents, tower: str, name: str) -> int | None:
     if value is not None and (type(value) is not int or value < 1):
         raise LimnerError(f"{SETTINGS} has {value!r} for {tower}.{name}, where a whole number is wanted")
     return value
-
-
-def _layers(contents: Contents, prefix: str) -> int:
-    """How many blocks are numbered under a prefix."""
-    pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
-    return len({found[1] for name in contents.tensors if (found := pattern.match(name))})
 
 
 def _of(shape: tuple[int, ...], dimensions: int) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
-    """What the checkpoint at a path is, every tensor a view of the file: nothing is copied.
+    """What the checkpoint at a path is; tensors are views of the file but where two are put together.
 
     Raises LimnerError, naming the file, for one that is missing, damaged, refused or not recognised.
     """
