@@ -80,6 +80,14 @@ def test_every_tensor_of_glide_has_one_place(name, config, count, inpaint):
     assert len(uses) == len(contents.tensors) == count
 
 
+@pytest.mark.parametrize(
+    ("name", "count"), [("openai_clip_RN50", 102_007_137), ("openai_clip_ViT-B-32", 151_277_313)]
+)
+def test_parameters_are_those_that_are_published(name, count):
+    (part,) = openai_clip.FORMAT.read(published(name), Assumptions()).parts
+    assert part.parameters == count
+
+
 def test_half_a_dvae_is_known_by_what_it_has():
     for name in ("openai_dvae_encoder", "openai_dvae_decoder"):
         found = openai_dvae.FORMAT.read(published(name), Assumptions()).parts[0]

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from types import ModuleType
+from unittest.mock import MagicMock
 
 import pytest
 from torch import nn
@@ -11,22 +12,46 @@ from torch import nn
 
 @pytest.fixture(scope="module")
 def open_clip() -> Iterator[ModuleType]:
-    """open_clip's two files of towers; the package as a whole wants torchvision, and these a class of it."""
+    """open_clip's files of towers and models; torchvision, which they ask for, is not here and not used."""
     package = importlib.util.find_spec("open_clip")
     if package is None or package.submodule_search_locations is None:
         pytest.skip("open_clip_torch is not installed (requirements-parity.txt)")
-    saved = dict(sys.modules)
-    for name in ("torchvision", "torchvision.ops", "torchvision.ops.misc"):
-        sys.modules.setdefault(name, ModuleType(name))
+    pytest.importorskip("transformers")
+    saved = set(sys.modules)
+    absent = ("", ".ops", ".ops.misc", ".transforms", ".transforms.functional")
+    for name in (f"torchvision{end}" for end in absent):
+        sys.modules.setdefault(name, MagicMock())
+    # A class that it asks whether layers are of; a module's attributes are unknown to mypy.
     sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d  # type: ignore[attr-defined]
-    towers = ModuleType("open_clip_towers")
-    towers.__path__ = list(package.submodule_search_locations)
-    sys.modules["open_clip_towers"] = towers
+    files = ModuleType("open_clip_files")
+    files.__path__ = list(package.submodule_search_locations)
+    sys.modules["open_clip_files"] = files
     try:
-        for file in ("transformer", "modified_resnet"):
-            importlib.import_module(f"open_clip_towers.{file}")
-        yield towers
+        for file in ("transformer", "modified_resnet", "model"):
+            importlib.import_module(f"open_clip_files.{file}")
+        yield files
     finally:
-        for name in set(sys.modules) - set(saved):
-            if name.startswith(("torchvision", "open_clip_towers")):
+        for name in set(sys.modules) - saved:
+            if name.startswith(("torchvision", "open_clip_files")):
+                del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def dall_e() -> Iterator[ModuleType]:
+    """The package's towers; its `__init__` would ask for a library to download with."""
+    package = importlib.util.find_spec("dall_e")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("dall-e is not installed (requirements-parity.txt)")
+    pytest.importorskip("attr", reason="attrs is not installed (requirements-parity.txt)")
+    saved = set(sys.modules)
+    stand_in = ModuleType("dall_e")
+    stand_in.__path__ = list(package.submodule_search_locations)
+    sys.modules["dall_e"] = stand_in
+    try:
+        for name in ("encoder", "decoder", "utils"):
+            importlib.import_module(f"dall_e.{name}")
+        yield stand_in
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith("dall_e"):
                 del sys.modules[name]

@@ -3,11 +3,8 @@
 Its state dicts are renamed and nothing else, which is also how published weights would be read.
 """
 
-import importlib
-import importlib.util
 import re
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
 
@@ -40,27 +37,6 @@ def _renamed(name: str, first: str) -> str:
             rest = name[found.end() :]
             return place.format(*numbers, first=first) + {"w": "weight", "b": "bias"}[rest]
     raise AssertionError(f"no place for {name}")
-
-
-@pytest.fixture(scope="module")
-def dall_e() -> Iterator[ModuleType]:
-    """The package's towers; its `__init__` would ask for a library to download with."""
-    package = importlib.util.find_spec("dall_e")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("dall-e is not installed (requirements-parity.txt)")
-    pytest.importorskip("attr", reason="attrs is not installed (requirements-parity.txt)")
-    saved = set(sys.modules)
-    stand_in = ModuleType("dall_e")
-    stand_in.__path__ = list(package.submodule_search_locations)
-    sys.modules["dall_e"] = stand_in
-    try:
-        for name in ("encoder", "decoder", "utils"):
-            importlib.import_module(f"dall_e.{name}")
-        yield stand_in
-    finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith("dall_e"):
-                del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

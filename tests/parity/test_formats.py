@@ -1,14 +1,9 @@
 """Checkpoints as others save them, from random weights: opened here they give the same outputs."""
 
-import importlib
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -77,34 +72,11 @@ def agree(
 # --- OpenAI and open_clip --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def open_clip() -> Iterator[ModuleType]:
-    """open_clip's models; torchvision, which it asks for and none of this uses, is not installed here."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("open_clip_torch is not installed (requirements-parity.txt)")
-    pytest.importorskip("transformers")
-    saved = set(sys.modules)
-    absent = ("", ".ops", ".ops.misc", ".transforms", ".transforms.functional")
-    for name in (f"torchvision{end}" for end in absent):
-        sys.modules.setdefault(name, MagicMock())
-    sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d  # type: ignore[attr-defined]
-    models = ModuleType("open_clip_models")
-    models.__path__ = list(package.submodule_search_locations)
-    sys.modules["open_clip_models"] = models
-    try:
-        yield importlib.import_module("open_clip_models.model")
-    finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith(("torchvision", "open_clip_models")):
-                del sys.modules[name]
-
-
-def of_resnet(models: ModuleType) -> nn.Module:
+def of_resnet(package: ModuleType) -> nn.Module:
     """A residual tower of two blocks in two of its stages, its statistics those of some batch."""
-    vision = models.CLIPVisionCfg(layers=[2, 1, 2, 1], width=16, head_width=64, image_size=64)
-    text = models.CLIPTextCfg(context_length=CONTEXT, vocab_size=END + 1, width=64, heads=1, layers=2)
-    model = randomised(models.CLIP(20, vision, text, quick_gelu=True))
+    vision = package.model.CLIPVisionCfg(layers=[2, 1, 2, 1], width=16, head_width=64, image_size=64)
+    text = package.model.CLIPTextCfg(context_length=CONTEXT, vocab_size=END + 1, width=64, heads=1, layers=2)
+    model = randomised(package.model.CLIP(20, vision, text, quick_gelu=True))
     generator = torch.Generator().manual_seed(2)
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
@@ -114,12 +86,12 @@ def of_resnet(models: ModuleType) -> nn.Module:
     return model
 
 
-def of_open_clip(models: ModuleType, kind: str, *, quick: bool, head_width: int = 64) -> nn.Module:
-    vision = models.CLIPVisionCfg(
+def of_open_clip(package: ModuleType, kind: str, *, quick: bool, head_width: int = 64) -> nn.Module:
+    vision = package.model.CLIPVisionCfg(
         layers=2, width=WIDTH, head_width=head_width, patch_size=PATCH, image_size=SIDE
     )
-    text = models.CLIPTextCfg(context_length=CONTEXT, vocab_size=END + 1, width=64, heads=1, layers=2)
-    return randomised(getattr(models, kind)(20, vision, text, quick_gelu=quick))
+    text = package.model.CLIPTextCfg(context_length=CONTEXT, vocab_size=END + 1, width=64, heads=1, layers=2)
+    return randomised(getattr(package.model, kind)(20, vision, text, quick_gelu=quick))
 
 
 def embeddings(model: Any, pictures: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,27 +256,6 @@ def test_there_and_back_to_hugging_face(
 
 
 # --- the dVAE --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def dall_e() -> Iterator[ModuleType]:
-    """The package's towers; its `__init__` would ask for a library to download with."""
-    package = importlib.util.find_spec("dall_e")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("dall-e is not installed (requirements-parity.txt)")
-    pytest.importorskip("attr", reason="attrs is not installed (requirements-parity.txt)")
-    saved = set(sys.modules)
-    stand_in = ModuleType("dall_e")
-    stand_in.__path__ = list(package.submodule_search_locations)
-    sys.modules["dall_e"] = stand_in
-    try:
-        for name in ("encoder", "decoder", "utils"):
-            importlib.import_module(f"dall_e.{name}")
-        yield stand_in
-    finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith("dall_e"):
-                del sys.modules[name]
 
 
 @pytest.mark.parametrize("newer", [True, False])

@@ -32,8 +32,10 @@ class Part:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it has."""
-        return sum(tensor.numel() for tensor in self.taken.state.values())
+        """How many numbers of it are learned, as they are published; BatchNorm's statistics are not."""
+        with torch.device("meta"):
+            learned = dict(self.network(self.config).named_parameters())
+        return sum(tensor.numel() for name, tensor in self.taken.state.items() if name in learned)
 
 
 @dataclass(frozen=True, kw_only=True)
