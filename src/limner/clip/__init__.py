@@ -17,7 +17,7 @@ from limner.clip.classifiers import (
     classifier,
     zero_shot_of_pairs,
 )
-from limner.clip.model import Clip, ClipConfig, TextConfig, VisionConfig, trimmed, unit
+from limner.clip.model import Clip, ClipConfig, TextConfig, VisionConfig, spoken, trimmed, unit
 from limner.clip.objective import classifying_objective, contrastive_loss, contrastive_objective
 from limner.clip.resnet import ResNetConfig
 from limner.clip.tower import Features
@@ -46,6 +46,7 @@ __all__ = [
     "contrastive_objective",
     "integrated_gradients",
     "probabilities",
+    "spoken",
     "trimmed",
     "unit",
     "zero_shot_of_pairs",

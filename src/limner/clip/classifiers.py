@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 from einops import repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.clip.model import ClipConfig, VisionConfig, unit
+from limner.clip.model import ClipConfig, VisionConfig, spoken, unit
 from limner.clip.tower import Features
 from limner.layers.transformer import Transformer
 
@@ -40,11 +40,6 @@ def pooled(seen: Features, read: Features) -> Pooled:
 def tokens(seen: Features, read: Features, ids: Int[Tensor, "b l"]) -> Tokens:
     """What the tokens of both towers say, of captions up to the end token, the largest of `ids`."""
     return Tokens(seen.tokens, read.tokens, spoken(ids))
-
-
-def spoken(ids: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-    """Where a caption's tokens are its own: up to the end token, which has the largest id."""
-    return torch.arange(ids.shape[1], device=ids.device) <= ids.argmax(dim=1, keepdim=True)
 
 
 def zero_shot_of_pairs(pair: Pooled, classes: Float[Tensor, "n d"]) -> Float[Tensor, "b n"]:

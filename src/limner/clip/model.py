@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -104,6 +104,11 @@ def trimmed(ids: Int[Tensor, "b l"]) -> Int[Tensor, "b l2"]:
     """
     longest = int(ids.argmax(dim=1).max()) + 1
     return ids[:, : _LENGTHS * -(-longest // _LENGTHS)]
+
+
+def spoken(ids: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    """Where a caption's tokens are its own: up to the end token, which has the largest id."""
+    return torch.arange(ids.shape[1], device=ids.device) <= ids.argmax(dim=1, keepdim=True)
 
 
 def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:

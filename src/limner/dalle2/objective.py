@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.clip import Clip, trimmed, unit
+from limner.clip import Clip, spoken, trimmed, unit
 from limner.dalle2.decoder import Caption, ClipTokens, Decoder
 from limner.dalle2.prior_autoregressive import AutoregressivePrior
 from limner.dalle2.prior_diffusion import Prior
@@ -55,8 +55,7 @@ def clip_reader(clip: Clip) -> Reader:
     def read(ids: Int[Tensor, "b l"]) -> ClipTokens:
         ids = trimmed(ids)
         pooled, tokens = clip.encode_text(ids)
-        mask = torch.arange(ids.shape[1], device=ids.device) <= rearrange(ids.argmax(dim=1), "b -> b 1")
-        return ClipTokens(tokens=tokens, embedding=unit(pooled.float()), mask=mask)
+        return ClipTokens(tokens=tokens, embedding=unit(pooled.float()), mask=spoken(ids))
 
     return read
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limner import checkpoint
-from limner.clip import Clip, ClipConfig, trimmed, unit
+from limner.clip import Clip, ClipConfig, spoken, trimmed, unit
 from limner.clip.classifiers import (
     ClassifierConfig,
     MlpConfig,
@@ -32,7 +32,6 @@ from limner.clip.classifiers import (
     TokenConfig,
     Tokens,
     classifier,
-    spoken,
     token_config,
 )
 from limner.clip.objective import LabelledPairs, classifying_objective
