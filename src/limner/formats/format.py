@@ -23,12 +23,16 @@ class Assumptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One network: `config` and `state` as limner has them, what did not come out even, and its class."""
+    """One network: `config` and `state` as limner has them, what did not come out even, and its class.
+
+    `tried` runs it once on next to nothing, and names what comes of what.
+    """
 
     name: str
     network: Callable[[Any], nn.Module]
     config: Any
     taken: Taken
+    tried: Callable[[Any], Mapping[str, Tensor]]
 
     @property
     def parameters(self) -> int:
@@ -80,6 +84,7 @@ def part(
     places: Sequence[Place],
     tensors: Mapping[str, Tensor],
     *,
+    tried: Callable[[Any], Mapping[str, Tensor]],
     ignored: Sequence[str] = (),
 ) -> Part:
     """A network's part, by the list of its places."""
@@ -88,6 +93,7 @@ def part(
         network=network,
         config=config,
         taken=take(places, tensors, shapes_of(network, config), ignored=ignored),
+        tried=tried,
     )
 
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+import torch
+from torch import Tensor
+
 from limner.diffusion.spec import DiffusionSpec
 from limner.errors import LimnerError
 from limner.formats import adm
@@ -22,6 +25,8 @@ KINDS = {
     2 * COLOURS + KNOWN: (True, True),
 }
 BASE, LARGE = 64, 256
+# Pixels a side of what it is tried with, which all that were published can halve.
+TRIED = 64
 
 
 def fits(contents: Contents) -> bool:
@@ -61,13 +66,26 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
         ),
     )
     name = "upsampler" if upsampler else "base"
-    network = part(name, Glide, config, list(places(config)), contents.tensors)
+    network = part(name, Glide, config, list(places(config)), contents.tensors, tried=tried)
     assumed = (
         f"{config.resolution} pixels, a {schedule} schedule of 1000 steps, noise predicted, as released",
         f"heads of {adm.HEAD_WIDTH} numbers, as released",
     )
     title = f"GLIDE {name}{', inpainting' if inpaint else ''}"
     return Opened(format=title, contents=contents, parts=(network,), assumed=assumed)
+
+
+def tried(glide: Glide) -> dict[str, Tensor]:
+    """The noise that it sees in a grey picture, without a caption."""
+    text, low = glide.config.text, glide.config.low
+    noise = glide(
+        torch.zeros(1, COLOURS, TRIED, TRIED),
+        torch.tensor([500.0]),
+        ids=torch.zeros(1, text.context, dtype=torch.int64),
+        mask=torch.zeros(1, text.context, dtype=torch.bool),
+        low=None if low is None else torch.zeros(1, COLOURS, TRIED // 4, TRIED // 4),
+    )
+    return {"noise": noise}
 
 
 def places(config: GlideConfig) -> Iterator[Place]:

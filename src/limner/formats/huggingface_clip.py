@@ -13,7 +13,7 @@ from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions, Format, Opened, part
-from limner.formats.openai_clip import checked_pixels
+from limner.formats.openai_clip import checked_pixels, tried
 from limner.formats.places import Place, both, give
 from limner.layers.transformer import Activation
 
@@ -72,7 +72,7 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
             f"its captions end with the token {end}, and limner's with the last of the {vocabulary}: another "
             "row would be read"
         )
-    clip = part("clip", Clip, config, list(places(config)), contents.tensors, ignored=IGNORED)
+    clip = part("clip", Clip, config, list(places(config)), contents.tensors, tried=tried, ignored=IGNORED)
     return Opened(format="Hugging Face CLIPModel", contents=contents, parts=(clip,), assumed=tuple(assumed))
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from limner.clip import Clip, ClipConfig, ResNetConfig, TextConfig, VisionConfig
 from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
 from limner.errors import LimnerError
@@ -70,9 +73,20 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
     config = ClipConfig(
         vision=vision, text=text, embedding=flat.shape("text_projection")[1], activation=activation
     )
-    clip = part("clip", Clip, config, list(places(config)), flat.tensors, ignored=(*SIZES, *MASKS))
+    ignored = (*SIZES, *MASKS)
+    clip = part("clip", Clip, config, list(places(config)), flat.tensors, tried=tried, ignored=ignored)
     name = "open_clip" if told else "OpenAI CLIP"
     return Opened(format=name, contents=contents, parts=(clip,), assumed=tuple(assumed))
+
+
+def tried(clip: Clip) -> dict[str, Tensor]:
+    """The embeddings of a grey picture and of an empty caption."""
+    side, vocabulary = clip.config.vision.resolution, clip.config.text.vocabulary
+    ids = torch.tensor([[vocabulary - 2, vocabulary - 1]])
+    return {
+        "picture": clip.encode_image(torch.zeros(1, 3, side, side)).pooled,
+        "caption": clip.encode_text(ids).pooled,
+    }
 
 
 def places(config: ClipConfig) -> Iterator[Place]:

@@ -5,6 +5,7 @@ Which of them is which their shapes say: an encoder's first convolution sees thr
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from limner.dvae import DVae, DVaeConfig
@@ -33,12 +34,18 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
                 raise LimnerError(f"{contents.path} holds two {half}s: give a folder with one of each")
             tensors |= {f"{half}:{name}": tensor for name, tensor in one.tensors.items()}
     config = _config(tensors)
-    dvae = part("dvae", DVae, config, list(places(config)), tensors)
+    dvae = part("dvae", DVae, config, list(places(config)), tensors, tried=tried)
     assumed = (
         f"pictures of {RESOLUTION} pixels, as it was trained; sides may be any multiple of {config.factor}",
         f"residual branches that count 1/{round(1 / config.gain)}, as released",
     )
     return Opened(format="OpenAI dVAE", contents=contents, parts=(dvae,), assumed=assumed)
+
+
+def tried(dvae: DVae) -> dict[str, Tensor]:
+    """A grey picture, there and back."""
+    side = 8 * dvae.config.factor
+    return {"picture": dvae.reconstruct(torch.zeros(1, 3, side, side))}
 
 
 def places(config: DVaeConfig) -> Iterator[Place]:

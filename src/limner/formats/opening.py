@@ -10,15 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from limner import checkpoint
-from limner.clip import Clip
-from limner.dvae import DVae
 from limner.errors import LimnerError
 from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
 from limner.formats.pickles import BROKEN
-from limner.glide import Glide
 
 FORMATS: tuple[Format, ...] = (
     openai_clip.FORMAT,
@@ -26,8 +23,6 @@ FORMATS: tuple[Format, ...] = (
     openai_dvae.FORMAT,
     glide.FORMAT,
 )
-# Pixels a side of what a U-Net is tried with, of which all that were published can halve it.
-TRIED = 64
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -93,12 +88,13 @@ def network(part: Part) -> nn.Module:
 
 
 def self_check(part: Part) -> str:
-    """Run a network once on a grey picture, or a short caption; what came of it, in a line.
+    """Run a network once, as its format says; what came of it, in a line.
 
     Raises LimnerError where that is no number.
     """
     try:
-        found = _tried(network(part))
+        with torch.inference_mode():
+            found = part.tried(network(part))
     except BROKEN as error:
         raise LimnerError(f"{part.name} does not run: {error or type(error).__name__}") from error
     for name, tensor in found.items():
@@ -110,36 +106,6 @@ def self_check(part: Part) -> str:
         f"{'' if name == 'noise' else 'a '}{name} gives {tuple(tensor.shape[1:])}"
         for name, tensor in found.items()
     )
-
-
-def _tried(module: nn.Module) -> dict[str, Tensor]:
-    """What a network makes of next to nothing."""
-    with torch.inference_mode():
-        if isinstance(module, Clip):
-            side, vocabulary = module.config.vision.resolution, module.config.text.vocabulary
-            picture = torch.zeros(1, 3, side, side)
-            ids = torch.tensor([[vocabulary - 2, vocabulary - 1]])
-            found = {
-                "picture": module.encode_image(picture).pooled,
-                "caption": module.encode_text(ids).pooled,
-            }
-        elif isinstance(module, DVae):
-            side = 8 * module.config.factor
-            found = {"picture": module.reconstruct(torch.zeros(1, 3, side, side))}
-        elif isinstance(module, Glide):
-            text, low = module.config.text, module.config.low
-            found = {
-                "noise": module(
-                    torch.zeros(1, 3, TRIED, TRIED),
-                    torch.tensor([500.0]),
-                    ids=torch.zeros(1, text.context, dtype=torch.int64),
-                    mask=torch.zeros(1, text.context, dtype=torch.bool),
-                    low=None if low is None else torch.zeros(1, 3, TRIED // 4, TRIED // 4),
-                )
-            }
-        else:
-            raise TypeError(f"{type(module).__name__} has no check")
-    return found
 
 
 def convert(found: Opened, out: Path) -> list[Path]:
