@@ -24,7 +24,7 @@ from limner.recipes import upsampler as upsampler_recipes
         (AutoregressivePrior, prior_autoregressive.paper(), 807_873_024),
         (Upsampler, upsampler.paper_256(), 729_702_083),
         (Upsampler, upsampler.paper_1024(), 282_059_139),
-        (Upsampler, upsampler.karlo_256(), 691_579_523),
+        (Upsampler, upsampler.karlo_256(), 2 * 691_579_523),
     ],
     ids=[
         "Karlo prior",

@@ -17,7 +17,17 @@ from limner.clip.classifiers import (
     classifier,
     zero_shot_of_pairs,
 )
-from limner.clip.model import Clip, ClipConfig, TextConfig, VisionConfig, spoken, trimmed, unit
+from limner.clip.model import (
+    Clip,
+    ClipConfig,
+    TextConfig,
+    TextWithProjection,
+    TextWithProjectionConfig,
+    VisionConfig,
+    spoken,
+    trimmed,
+    unit,
+)
 from limner.clip.objective import classifying_objective, contrastive_loss, contrastive_objective
 from limner.clip.resnet import ResNetConfig
 from limner.clip.tower import Features
@@ -35,6 +45,8 @@ __all__ = [
     "Pooled",
     "ResNetConfig",
     "TextConfig",
+    "TextWithProjection",
+    "TextWithProjectionConfig",
     "TokenClassifier",
     "TokenConfig",
     "Tokens",

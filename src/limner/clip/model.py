@@ -204,6 +204,29 @@ class TextTower(nn.Module):
         return Features(x[torch.arange(len(x), device=x.device), end] @ self.projection, x)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextWithProjectionConfig:
+    """A text tower that travels without the picture tower it learned beside; see `ClipConfig`."""
+
+    text: TextConfig
+    embedding: int
+    activation: Activation
+
+
+class TextWithProjection(nn.Module):
+    """CLIP's text tower alone, as an unCLIP that never looks at pictures comes with it."""
+
+    def __init__(self, config: TextWithProjectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text = TextTower(config.text, embedding=config.embedding, activation=config.activation)
+
+    def encode_text(self, ids: Int[Tensor, "b l"]) -> Features:
+        """Read token ids from `ClipTokenizer`, (B, L ≤ context); embeddings come un-normalised."""
+        features: Features = self.text(ids)
+        return features
+
+
 class Clip(nn.Module):
     """Both towers and the learned temperature of their agreement."""
 

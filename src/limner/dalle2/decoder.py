@@ -27,6 +27,7 @@ class DecoderConfig:
 
     `text`: GLIDE's own encoder of token ids, as in the paper, or the frozen CLIP tower's tokens.
     `learned_null`: whether the embedding that stands for "no picture" is learned rather than zero.
+    `raw`: whether embeddings are told as CLIP has them, length and all, as Karlo does.
     """
 
     resolution: int
@@ -36,6 +37,7 @@ class DecoderConfig:
     text: TextEncoderConfig | ClipTextConfig
     unet: UNetConfig
     diffusion: DiffusionSpec
+    raw: bool = False
 
 
 class TokenIds(NamedTuple):
@@ -46,7 +48,10 @@ class TokenIds(NamedTuple):
 
 
 class ClipTokens(NamedTuple):
-    """A caption as CLIP's text tower reads it: `tokens` (B, L, w), pooled `embedding` (B, d), `mask`."""
+    """A caption as CLIP's text tower reads it: `tokens` (B, L, w), pooled `embedding` (B, d), `mask`.
+
+    The embedding is unit, but for networks that take it raw.
+    """
 
     tokens: Tensor
     embedding: Tensor
@@ -97,6 +102,10 @@ class Decoder(nn.Module):
             self.to_canvas = nn.Linear(config.embedding, config.unet.canvas * side**2)
         self.unet = UNet(config.unet)
 
+    def told(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """`forward`'s `picture`: raw embeddings as they are, unit ones times √d, of entries of order one."""
+        return embeddings if self.config.raw else embeddings * self.config.embedding**0.5
+
     def forward(
         self,
         x: Float[Tensor, "b 3 h w"],
@@ -108,8 +117,8 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """Predict from the noised picture.
 
-        `picture`: CLIP's unit embedding times √d, so that its entries are of order one; rows where
-        `keep_picture` is False are replaced by the null embedding. A dropped caption is the *empty* caption.
+        `picture`: CLIP's embedding as it is `told`; rows where `keep_picture` is False are replaced by the
+        null embedding. A dropped caption is the *empty* caption.
         """
         z = torch.where(rearrange(keep_picture, "b -> b 1"), picture, self.null)
         if isinstance(caption, TokenIds):
@@ -194,4 +203,5 @@ def karlo() -> DecoderConfig:
         text=ClipTextConfig(width=768, embedding=768),
         unet=unet,
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="eps", learned_variance=True),
+        raw=True,
     )

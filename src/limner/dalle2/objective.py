@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limner.clip import Clip, spoken, trimmed, unit
+from limner.clip import Clip, TextWithProjection, spoken, trimmed, unit
 from limner.dalle2.decoder import Caption, ClipTokens, Decoder
 from limner.dalle2.prior_autoregressive import AutoregressivePrior
 from limner.dalle2.prior_diffusion import Prior
@@ -48,14 +48,18 @@ _READ_APART = 4
 Reader = Callable[[Int[Tensor, "b l"]], ClipTokens]
 
 
-def clip_reader(clip: Clip) -> Reader:
-    """Captions as a frozen CLIP reads them: text tokens, unit embedding, and which tokens are caption."""
+def clip_reader(clip: Clip | TextWithProjection, *, raw: bool = False) -> Reader:
+    """Captions as a frozen CLIP reads them: text tokens, embedding, and which tokens are caption.
+
+    The embedding is unit, unless it is wanted `raw`.
+    """
 
     @torch.no_grad()
     def read(ids: Int[Tensor, "b l"]) -> ClipTokens:
         ids = trimmed(ids)
         pooled, tokens = clip.encode_text(ids)
-        return ClipTokens(tokens=tokens, embedding=unit(pooled.float()), mask=spoken(ids))
+        embedding = pooled.float() if raw else unit(pooled.float())
+        return ClipTokens(tokens=tokens, embedding=embedding, mask=spoken(ids))
 
     return read
 
@@ -76,6 +80,8 @@ def prior_objective(
 
     def objective(model: nn.Module, batch: EmbeddingsAndCaptions, draws: Draws) -> Loss:
         config = unwrapped(model, Prior).config
+        if config.whitened:
+            raise ValueError("whitened is True: priors are trained here on unit embeddings, so leave it out")
         ids = with_drops(batch.ids, empty, draws.bernoulli(drop_caption))
         z = batch.embeddings * config.scale
         n = noised(config.diffusion, z, draws)
@@ -140,7 +146,10 @@ def decoder_objective(
     """
 
     def objective(model: nn.Module, batch: PicturesAndCaptions, draws: Draws) -> Loss:
-        config = unwrapped(model, Decoder).config
+        decoder = unwrapped(model, Decoder)
+        config = decoder.config
+        if config.raw:
+            raise ValueError("raw is True: decoders are trained here on unit embeddings, so leave it out")
         keep_picture = ~draws.bernoulli(drop_picture)
         caption = read(with_drops(batch.ids, empty, draws.bernoulli(drop_caption)))
         embeddings = batch.embeddings
@@ -150,7 +159,7 @@ def decoder_objective(
         output = model(
             n.x_t,
             n.t,
-            picture=embeddings * config.embedding**0.5,
+            picture=decoder.told(embeddings),
             keep_picture=keep_picture,
             caption=caption,
         )

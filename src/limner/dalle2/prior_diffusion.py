@@ -8,6 +8,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from limner.clip import unit
 from limner.diffusion.analytic import analytic_variance
 from limner.diffusion.schedule import Schedule
 from limner.diffusion.spec import DiffusionSpec
@@ -24,6 +25,10 @@ class PriorConfig:
 
     `scale`: what unit embeddings are multiplied by before noise is added, 17.2 in the paper for 1024
     dimensions (the variance of ImageNet's pixels in [-1, 1]); per dimension that is 17.2/√1024 = 0.5375.
+
+    `whitened`: Karlo's way instead. Embeddings keep their length, and each number of a picture's is brought
+    to mean 0 and deviation 1 by what the training set had, which the prior carries along. `bound`: how large
+    a number of its guess may be while sampling; None for any.
     """
 
     embedding: int
@@ -34,6 +39,8 @@ class PriorConfig:
     heads: int
     scale: float
     diffusion: DiffusionSpec
+    whitened: bool = False
+    bound: float | None = None
 
 
 class Prior(nn.Module):
@@ -45,6 +52,8 @@ class Prior(nn.Module):
 
     MEASURED = frozenset({"errors"})
     errors: Tensor
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
@@ -61,6 +70,16 @@ class Prior(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.to_picture = nn.Linear(config.width, config.embedding)
         self.register_buffer("errors", torch.zeros(KNOTS))
+        if config.whitened:
+            self.register_buffer("mean", torch.zeros(config.embedding))
+            self.register_buffer("deviation", torch.ones(config.embedding))
+
+    def embeddings(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """CLIP's embeddings of which `x` is what the prior speaks of: unit, or in their own length.
+
+        Of scaled ones only the direction counts.
+        """
+        return x * self.deviation + self.mean if self.config.whitened else unit(x)
 
     def times(self) -> list[float]:
         """The times of `errors`, from the cleanest level to the noisiest."""
@@ -86,7 +105,7 @@ class Prior(nn.Module):
         """Predict the scaled picture embedding from its noised version `x`.
 
         `tokens`: CLIP's text tokens, L ≤ context; `mask`: which of them are caption rather than padding;
-        `caption`: CLIP's unit text embedding.
+        `caption`: CLIP's text embedding, unit unless the prior is whitened.
         """
         b, length = mask.shape
         sequence = torch.cat(
@@ -132,4 +151,6 @@ def karlo() -> PriorConfig:
         heads=32,
         scale=1.0,
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
+        whitened=True,
+        bound=10.0,
     )

@@ -170,10 +170,10 @@ def run(painter: "Dalle2", data: Path, judge: Path, out: Path, *, names: int = 3
 
 def held_out(painter: "Dalle2", data: Path, split: str) -> Held:
     """A split's plain drawings on white, with the captions that say name and style."""
-    gallery = open_gallery([data], size=painter.clip.config.vision.resolution, splits=(split,))
+    gallery = open_gallery([data], size=painter.seeing.config.vision.resolution, splits=(split,))
     rows = [i for i, record in enumerate(gallery.records) if not record.facts.get("skin_tone")]
     return Held(
-        truth=embedded(painter.clip, gallery, rows),
+        truth=embedded(painter.seeing, gallery, rows),
         captions=tuple(styled(gallery, row) for row in rows),
         concepts=tuple(str(gallery.records[row].facts.get("hexcode", row)) for row in rows),
     )
@@ -242,7 +242,7 @@ def training(painter: "Dalle2", held: Held) -> list[Training]:
     read = clip_reader(painter.clip)
     found = []
     for line, network, objective in (
-        ("diffusion", painter.prior, prior_objective),
+        ("diffusion", painter.checked_prior(), prior_objective),
         ("autoregressive", other, autoregressive_prior_objective),
     ):
         # A copy, for what is loaded does not learn.

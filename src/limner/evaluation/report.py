@@ -89,10 +89,10 @@ def of_dalle2(
     """
     task = set_task(data, judge, names=names, device=str(painter.device))
     # Before anything is painted, which takes longest: a folder that holds nothing out is refused here.
-    retrieval = clip_retrieval(painter.clip, painter.tokenizer, data, seed=seed)
+    retrieval = clip_retrieval(painter.seeing, painter.tokenizer, data, seed=seed)
     prior = {
         split: prior_cosine(
-            imagination(painter, seed), painter.clip, painter.tokenizer, data, split=split, seed=seed
+            imagination(painter, seed), painter.seeing, painter.tokenizer, data, split=split, seed=seed
         )
         for split in HELD_OUT
     }

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from limner import __version__, checkpoint
 from limner.autoregression import Sampling
-from limner.clip import Clip, ClipConfig, unit
+from limner.clip import Clip, ClipConfig, TextWithProjection, TextWithProjectionConfig, unit
 from limner.dalle2 import prior_autoregressive
 from limner.dalle2.decoder import ClipTextConfig, ClipTokens, Decoder, DecoderConfig
 from limner.dalle2.objective import clip_reader
 from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.diffusion.guidance import clipped
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
 from limner.pipelines import conditions
@@ -46,6 +47,8 @@ from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 
 PARTS = ("clip", "prior", "decoder", "upsampler")
+# In clip's place, where that never looks at pictures.
+BLIND = "text_encoder"
 # What makes more of a painter that has it.
 SECOND = "upsampler_1024"
 OTHER = "prior_autoregressive"
@@ -53,6 +56,18 @@ OTHER = "prior_autoregressive"
 # picture takes sixteen times as much as a drawn one, and one that is enlarged again goes alone.
 DRAWN_AT_ONCE = 16
 ENLARGED_AT_ONCE = 4
+# As Karlo was released: DDPM's steps, unlike those above not tuned here.
+KARLO = PaintSettings(
+    prior_sampler="ancestral",
+    prior_steps=25,
+    prior_guidance=4.0,
+    prior_candidates=1,
+    sampler="ancestral",
+    steps=25,
+    guidance=8.0,
+    upsampler_sampler="ancestral",
+    upsampler_steps=7,
+)
 
 
 def _silently(_: int) -> None:
@@ -64,11 +79,12 @@ class Dalle2:
     """The networks, the tokenizer, the `digest` of all weights, and the arithmetic of the U-Nets.
 
     `upsampler_1024` and `prior_autoregressive` are None where nobody has trained them; pictures then end at
-    the size of the first upsampler, and the diffusion prior alone imagines.
+    the size of the first upsampler, and the diffusion prior alone imagines. `prior` is None where an unCLIP
+    came without, to vary pictures with; `clip` a text tower alone where it came to paint words with.
     """
 
-    clip: Clip
-    prior: Prior
+    clip: Clip | TextWithProjection
+    prior: Prior | None
     decoder: Decoder
     upsampler: Upsampler
     tokenizer: ClipTokenizer
@@ -80,14 +96,21 @@ class Dalle2:
 
     def __post_init__(self) -> None:
         """Refuse parts that were not trained for one another."""
-        clip, prior, decoder = self.clip.config, self.prior.config, self.decoder.config
+        clip, decoder = self.clip.config, self.decoder.config
         if not isinstance(decoder.text, ClipTextConfig):
             raise LimnerError("this decoder reads captions by itself: give one that reads them through CLIP")
+        imagines: tuple[tuple[str, object, object], ...] = ()
+        if self.prior is not None:
+            prior = self.prior.config
+            imagines = (
+                ("prior's embedding", prior.embedding, clip.embedding),
+                ("prior's text_width", prior.text_width, clip.text.width),
+                # A prior may have places for longer captions than CLIP reads (256 and 77 in the paper).
+                ("prior's context", min(prior.context, clip.text.context), clip.text.context),
+                ("prior's whitened", prior.whitened, decoder.raw),
+            )
         for name, given, wanted in (
-            ("prior's embedding", prior.embedding, clip.embedding),
-            ("prior's text_width", prior.text_width, clip.text.width),
-            # A prior may have places for longer captions than CLIP reads (256 and 77 in the paper).
-            ("prior's context", min(prior.context, clip.text.context), clip.text.context),
+            *imagines,
             ("decoder's embedding", decoder.embedding, clip.embedding),
             ("decoder's text.width", decoder.text.width, clip.text.width),
             ("decoder's text.embedding", decoder.text.embedding, clip.embedding),
@@ -123,6 +146,7 @@ class Dalle2:
     ) -> "Dalle2":
         """Read `folder`/{clip, prior, decoder, upsampler}, each a checkpoint folder, as float32.
 
+        `folder`/text_encoder may stand for clip, and prior be missing, where `limner convert` wrote it.
         `folder`/upsampler_1024 and `folder`/prior_autoregressive too, if they are there. `precision` "bf16"
         lets the U-Nets multiply in bfloat16; with `compile`, PyTorch's compiler fuses them at their first
         steps. Raises ValueError for a device that is not there, LimnerError, naming the file, for weights
@@ -131,8 +155,15 @@ class Dalle2:
         place = device_named(device)
         if not folder.is_dir():
             raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
-        clip = loaded(folder / "clip", ClipConfig, Clip, place)
+        clip: Clip | TextWithProjection
+        if (folder / BLIND).is_dir():
+            clip = loaded(folder / BLIND, TextWithProjectionConfig, TextWithProjection, place)
+        else:
+            clip = loaded(folder / "clip", ClipConfig, Clip, place)
         decoder = loaded(folder / "decoder", DecoderConfig, Decoder, place)
+        prior = None
+        if (folder / "prior").is_dir() or not decoder.config.raw:
+            prior = loaded(folder / "prior", PriorConfig, Prior, place)
         upsampler = loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place)
         second = None
         if (folder / SECOND).is_dir():
@@ -140,14 +171,9 @@ class Dalle2:
         other = None
         if (folder / OTHER).is_dir():
             other = loaded(folder / OTHER, AutoregressivePriorConfig, AutoregressivePrior, place)
-        if compile:
-            decoder.unet.compile()
-            upsampler.unet.compile()
-            if second is not None:
-                second.unet.compile()
-        return cls(
+        painter = cls(
             clip=clip,
-            prior=loaded(folder / "prior", PriorConfig, Prior, place),
+            prior=prior,
             decoder=decoder,
             upsampler=upsampler,
             upsampler_1024=second,
@@ -157,11 +183,35 @@ class Dalle2:
             precision=precision,
             compiled=compile,
         )
+        if compile:
+            painter.compile()
+        return painter
+
+    def compile(self) -> None:
+        """Have PyTorch's compiler fuse the U-Nets at their first steps."""
+        second = () if self.upsampler_1024 is None else self.upsampler_1024.unets
+        for unet in (self.decoder.unet, *self.upsampler.unets, *second):
+            unet.compile()
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return self.clip.log_scale.device
+        return self.decoder.null.device
+
+    @property
+    def seeing(self) -> Clip:
+        """CLIP with its picture tower; LimnerError where there is none."""
+        if not isinstance(self.clip, Clip):
+            raise LimnerError(
+                "this painter reads words and does not look at pictures: its CLIP came without the picture "
+                "tower, so give weights that have it"
+            )
+        return self.clip
+
+    @property
+    def defaults(self) -> PaintSettings:
+        """What it is painted with unless somebody says otherwise; Karlo's kind by Karlo's own steps."""
+        return KARLO if self.decoder.config.raw else PaintSettings()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -214,12 +264,14 @@ class Dalle2:
         EnlargedAgain instead, for up to 16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
-        chosen = settings or PaintSettings()
+        chosen = settings or self.defaults
         side = self.sizes[1] if size is None else size
         checked_size(side, self.sizes)
         wanted = commissions(prompts, count=count, seed=seed)
         checked_words(prompts)
         self._check_steps(chosen)
+        if chosen.imagining == "diffusion":
+            self.checked_prior()
         if chosen.prior == "autoregressive":
             self._checked_other()
         if chosen.tile is not None:
@@ -250,7 +302,7 @@ class Dalle2:
         prompts = list(dict.fromkeys(commission.prompt for commission in wanted))
         told_of_unknown(self.tokenizer, prompts)
         ids = torch.cat([self.tokenizer(prompts, context), self.tokenizer([""], context)]).to(self.device)
-        read = clip_reader(self.clip)(ids)
+        read = clip_reader(self.clip, raw=self.decoder.config.raw)(ids)
         rows = torch.tensor([prompts.index(commission.prompt) for commission in wanted], device=self.device)
         return Understood(
             commissions=tuple(wanted),
@@ -280,7 +332,7 @@ class Dalle2:
             by = self._by_diffusion if settings.imagining == "diffusion" else self._by_codes
             each = settings.prior_candidates
             candidates = rearrange(by(understood, settings, advance), "(b c) d -> b c d", c=each)
-        scores = (candidates * rearrange(understood.embedding, "b d -> b 1 d")).sum(dim=-1)
+        scores = (unit(candidates) * rearrange(unit(understood.embedding), "b d -> b 1 d")).sum(dim=-1)
         best = scores.argmax(dim=1)
         kept = candidates[torch.arange(len(wanted), device=self.device), best]
         return Imagined(commissions=wanted, embeddings=kept, candidates=candidates, scores=scores)
@@ -288,8 +340,9 @@ class Dalle2:
     def _by_diffusion(
         self, understood: Understood, settings: PaintSettings, advance: Callable[[int], None]
     ) -> Float[Tensor, "b d"]:
-        """Every commission's candidates, one after the other, unit."""
-        prior, wanted, each = self.prior, understood.commissions, settings.prior_candidates
+        """Every commission's candidates, one after the other, as CLIP would have them."""
+        prior, wanted, each = self.checked_prior(), understood.commissions, settings.prior_candidates
+        bound = prior.config.bound
         draws = Draws([mix(c.seed, "prior", i) for c in wanted for i in range(each)], device=self.device)
         rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
         read = _read(understood, rows, sides(settings.prior_guidance))
@@ -301,12 +354,11 @@ class Dalle2:
             sampler=settings.prior_sampler,
             steps=settings.prior_steps,
             scales=scales(settings.prior_guidance),
-            bounds=unbounded,
+            bounds=unbounded if bound is None else lambda denoise: clipped(denoise, bound),
             variance=prior.variance,
             advance=lambda: advance(len(wanted)),
         )
-        # The prior speaks of z_i times its scale; only the direction counts.
-        return unit(z)
+        return prior.embeddings(z)
 
     def _by_codes(
         self, understood: Understood, settings: PaintSettings, advance: Callable[[int], None]
@@ -323,6 +375,14 @@ class Dalle2:
             sampling=Sampling(),
             on_code=lambda: advance(len(wanted)),
         )
+
+    def checked_prior(self) -> Prior:
+        """The diffusion prior; ValueError where these weights have none."""
+        if self.prior is None:
+            raise ValueError(
+                "prior is 'diffusion': these weights have none, so vary a picture, or choose prior none"
+            )
+        return self.prior
 
     def _checked_other(self) -> AutoregressivePrior:
         if self.prior_autoregressive is None:
@@ -360,7 +420,7 @@ class Dalle2:
         told, leading = conditions.sides(settings.condition, settings.guidance, settings.text_guidance)
         every = torch.arange(len(wanted), device=self.device)
         read = _read(understood, every, [side.words for side in told])
-        picture = repeat(imagined.embeddings, "b d -> (s b) d", s=len(told)) * decoder.config.embedding**0.5
+        picture = repeat(decoder.told(imagined.embeddings), "b d -> (s b) d", s=len(told))
         keep = torch.tensor([side.embedding for side in told], device=self.device)
         keep = repeat(keep, "s -> (s b)", b=len(wanted))
 
@@ -385,7 +445,7 @@ class Dalle2:
     def enlarge(
         self, drawn: Drawn, settings: PaintSettings, *, advance: Callable[[int], None] = _silently
     ) -> Enlarged:
-        """Upsampler: small picture, rounded as a file would hold it, → large; no words, no guidance."""
+        """Upsampler: small picture, rounded as a file would hold it (not Karlo's), → large; no words."""
         finished = []
         for start in range(0, len(drawn.commissions), ENLARGED_AT_ONCE):
             rows = slice(start, start + ENLARGED_AT_ONCE)
@@ -437,7 +497,8 @@ class Dalle2:
         tile: int | None,
         advance: Callable[[int], None],
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        side, low = upsampler.config.high, eight_bit(pictures)
+        side = upsampler.config.high
+        low = given(upsampler, pictures)
 
         def network(x: Float[Tensor, "b 3 h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
             with self._arithmetic():
@@ -488,8 +549,9 @@ class Dalle2:
 
     def _check_steps(self, settings: PaintSettings) -> None:
         second = self.upsampler if self.upsampler_1024 is None else self.upsampler_1024
+        prior = self.decoder if self.prior is None else self.prior
         for name, steps, spec in (
-            ("prior_steps", settings.prior_steps, self.prior.config.diffusion),
+            ("prior_steps", settings.prior_steps, prior.config.diffusion),
             ("steps", settings.steps, self.decoder.config.diffusion),
             ("upsampler_steps", settings.upsampler_steps, self.upsampler.config.diffusion),
             ("upsampler_1024_steps", settings.upsampler_1024_steps, second.config.diffusion),
@@ -501,10 +563,18 @@ class Dalle2:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
+def given(upsampler: Upsampler, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Small pictures as the upsampler is given them: mostly as a file would hold them."""
+    return eight_bit(pictures) if upsampler.config.rounded else pictures
+
+
 def parts_of(folder: Path) -> dict[str, Path]:
-    """The folders of the four parts, and of those that a line may have besides."""
+    """The folders of the four parts, or of what stands for one, and of those that a line may have besides."""
+    parts = [BLIND, *PARTS[1:]] if (folder / BLIND).is_dir() else list(PARTS)
+    if (folder / "decoder").is_dir() and not (folder / "prior").is_dir():
+        parts.remove("prior")
     more = [part for part in (OTHER, SECOND) if (folder / part).is_dir()]
-    return {part: folder / part for part in (*PARTS, *more)}
+    return {part: folder / part for part in (*parts, *more)}
 
 
 def digest(folder: Path) -> str:

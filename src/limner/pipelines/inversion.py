@@ -29,7 +29,7 @@ from limner.diffusion.samplers import ddim, ddim_invert
 from limner.diffusion.schedule import Schedule
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws, mix
-from limner.pipelines.dalle2 import ENLARGED_AT_ONCE, Dalle2
+from limner.pipelines.dalle2 import ENLARGED_AT_ONCE, Dalle2, given
 from limner.pipelines.pictures import seen
 from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import within_pixels
@@ -39,7 +39,7 @@ from limner.pipelines.settings import (
     checked_size,
     checked_whole,
 )
-from limner.pipelines.stages import Enlarged, eight_bit, to_images
+from limner.pipelines.stages import Enlarged, to_images
 
 OnTick: TypeAlias = Callable[[Tick], None]
 
@@ -81,9 +81,13 @@ class Latent:
 
 @torch.inference_mode()
 def embed(painter: Dalle2, images: Sequence[Image.Image]) -> Float[Tensor, "b d"]:
-    """z_i: CLIP's unit embeddings of pictures, which are squared with margins and laid on white."""
-    side = painter.clip.config.vision.resolution
-    return unit(painter.clip.encode_image(_seen(painter, images, side)).pooled)
+    """z_i: CLIP's embeddings of pictures, which are squared with margins and laid on white.
+
+    Unit, unless the decoder takes them raw. Raises LimnerError where CLIP has no picture tower.
+    """
+    clip = painter.seeing
+    seen = clip.encode_image(_seen(painter, images, clip.config.vision.resolution)).pooled
+    return seen if painter.decoder.config.raw else unit(seen)
 
 
 @torch.inference_mode()
@@ -139,7 +143,7 @@ def inverted(
         noise.append(_to_noise(denoise, low, levels, _grain(painter, grain, small), advance))
         if side != small:
             whole = _seen(painter, images[rows], large)
-            denoise, levels = _enlarging(painter, eight_bit(low)), _enlarging_levels(painter)
+            denoise, levels = _enlarging(painter, given(painter.upsampler, low)), _enlarging_levels(painter)
             detail.append(_to_noise(denoise, whole, levels, _grain(painter, grain, large), advance))
     return Latent(
         embedding=embedding,
@@ -165,7 +169,7 @@ def rendered(painter: Dalle2, latent: Latent, side: int, clock: Clock) -> list[I
         if side != small:
             assert latent.detail is not None
             pictures = _from_noise(
-                _enlarging(painter, eight_bit(pictures)),
+                _enlarging(painter, given(painter.upsampler, pictures)),
                 latent.detail[rows],
                 _enlarging_levels(painter),
                 _grain(painter, latent.grain, large),
@@ -221,10 +225,10 @@ def _from_noise(
 def drawing(painter: Dalle2, embeddings: Float[Tensor, "b d"]) -> Denoiser:
     """The decoder, which is told what CLIP sees and no words."""
     decoder, rows = painter.decoder, len(embeddings)
-    empty = clip_reader(painter.clip)(
+    empty = clip_reader(painter.clip, raw=decoder.config.raw)(
         painter.tokenizer([""] * rows, painter.clip.config.text.context).to(painter.device)
     )
-    picture = embeddings * decoder.config.embedding**0.5
+    picture = decoder.told(embeddings)
     keep = torch.ones(rows, dtype=torch.bool, device=painter.device)
     spec = decoder.config.diffusion
     return within_pixels(

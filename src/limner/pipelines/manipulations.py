@@ -164,7 +164,8 @@ def edit(
         inverting(painter, side, inversion.STEPS) + steps * rendering(painter, side, inversion.STEPS), on_tick
     )
     latent = inverted(painter, [image], side, 0, inversion.STEPS, clock)
-    turned = slerp(latent.embedding, direction, shares)
+    # As long as the picture's own, where that is not 1.
+    turned = slerp(latent.embedding, direction * latent.embedding.norm(dim=-1, keepdim=True), shares)
     return rendered(painter, replace(latent.of(steps), embedding=turned), side, clock)
 
 

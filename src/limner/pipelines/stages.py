@@ -28,13 +28,13 @@ class Understood:
 
     @property
     def embedding(self) -> Float[Tensor, "b d"]:
-        """z_t: the captions' unit embeddings."""
+        """z_t: the captions' embeddings, unit unless the networks take them raw."""
         return self.caption.embedding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imagined:
-    """z_i: unit embeddings of pictures that the words could belong to, the best of the `candidates`.
+    """z_i: embeddings of pictures that the words could belong to, the best of the `candidates`.
 
     `scores` are the candidates' cosines with z_t; `embeddings` are those with the highest.
     """

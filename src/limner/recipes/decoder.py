@@ -283,7 +283,7 @@ def reconstructions(batches: PictureBatches, read: Reader) -> Sampler:
             return model(
                 x,
                 t,
-                picture=embeddings.to(device) * model.config.embedding**0.5,
+                picture=model.told(embeddings.to(device)),
                 keep_picture=torch.ones(len(x), dtype=torch.bool, device=device),
                 caption=caption,
             )
