@@ -11,10 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from limner.clip import TextWithProjectionConfig
 from limner.clip.model import rn50, vit_b_32, vit_l_14
+from limner.dalle2 import decoder as dalle2_decoder
+from limner.dalle2 import prior_diffusion
+from limner.dalle2 import upsampler as dalle2_upsampler
 from limner.dvae import DVaeConfig
 from limner.dvae.model import paper
-from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
+from limner.formats import (
+    FORMATS,
+    diffusers_unclip,
+    glide,
+    huggingface_clip,
+    karlo,
+    openai_clip,
+    openai_dvae,
+)
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions
 from limner.glide.model import filtered, filtered_upsampler
@@ -80,6 +92,85 @@ def test_every_tensor_of_glide_has_one_place(name, config, count, inpaint):
     assert len(uses) == len(contents.tensors) == count
 
 
+def counted(*places):
+    uses = Counter(name for some in places for place in some for name in place.theirs)
+    assert set(uses.values()) == {1}
+    return len(uses)
+
+
+def whole(part, *, missing=()):
+    return (part.taken.missing, part.taken.wrong, part.taken.unused) == (missing, (), ())
+
+
+def test_the_text_tower_alone():
+    contents = published("hf_clip_text_with_projection_ViT-L-14")
+    assert huggingface_clip.TEXT.fits(contents)
+    (part,) = huggingface_clip.TEXT.read(contents, Assumptions()).parts
+    config = vit_l_14(224)
+    assert part.config == TextWithProjectionConfig(
+        text=config.text, embedding=config.embedding, activation="quick_gelu"
+    )
+    assert whole(part)
+    assert counted(huggingface_clip.text_places(config.text)) == len(contents.tensors) == 197
+
+
+def test_every_tensor_of_karlo_has_one_place():
+    """Its three files, beside CLIP's; the statistics are a file of their own."""
+    names = ("karlo_decoder", "karlo_improved_sr", "karlo_prior", "openai_clip_ViT-L-14")
+    contents = published(*names)
+    assert karlo.FORMAT.fits(contents)
+    clip, prior, decoder, upsampler = karlo.FORMAT.read(contents, Assumptions()).parts
+    assert clip.config == vit_l_14(224)
+    assert prior.config == prior_diffusion.karlo()
+    assert decoder.config == dalle2_decoder.karlo()
+    assert upsampler.config == dalle2_upsampler.karlo_256()
+    assert whole(prior, missing=(karlo.MEAN, karlo.DEVIATION))
+    assert whole(decoder)
+    assert whole(upsampler)
+    assert counted(karlo.prior_places(prior.config)) == 256 + 2
+    assert counted(karlo.decoder_places(decoder.config)) == 595
+    assert counted(karlo.upsampler_places(upsampler.config)) == 816
+    sizes = [len(one.tensors) for one in contents.files[:3]]
+    assert sizes == [595, 816, 256]
+
+
+def test_every_tensor_of_karlo_in_diffusers_has_one_place():
+    files = {
+        "prior": published("diffusers_karlo_prior"),
+        "decoder": published("diffusers_karlo_decoder"),
+        "text_proj": published("diffusers_karlo_text_proj"),
+        "text_encoder": published("hf_clip_text_with_projection_ViT-L-14"),
+        "super_res_first": published("diffusers_karlo_super_res_first"),
+        "super_res_last": published("diffusers_karlo_super_res_first"),
+    }
+    contents = Contents(path=Path(), kind="", tensors={}, settings={}, said={}, size=0, folders=files)
+    assert diffusers_unclip.FORMAT.fits(contents)
+    assert not diffusers_unclip.PRIOR.fits(contents)
+    text, prior, decoder, upsampler = diffusers_unclip.FORMAT.read(contents, Assumptions()).parts
+    assert prior.config == prior_diffusion.karlo()
+    assert decoder.config == dalle2_decoder.karlo()
+    assert upsampler.config == dalle2_upsampler.karlo_256()
+    assert all(whole(part) for part in (text, prior, decoder, upsampler))
+    counts = [
+        counted(diffusers_unclip.prior_places(prior.config)),
+        counted(diffusers_unclip.decoder_places(decoder.config)),
+        counted(diffusers_unclip.upsampler_places(upsampler.config)),
+    ]
+    assert counts == [338, len(files["decoder"].tensors) + 11, 2 * 408]
+
+
+def test_a_prior_alone_is_one():
+    """As Kandinsky's are, in a pipeline's folder or by themselves."""
+    alone = published("diffusers_karlo_prior")
+    assert diffusers_unclip.PRIOR.fits(alone)
+    (prior,) = diffusers_unclip.PRIOR.read(alone, Assumptions()).parts
+    assert whole(prior)
+    folders = {"prior": alone, "text_encoder": published("hf_clip_text_with_projection_ViT-L-14")}
+    contents = Contents(path=Path(), kind="", tensors={}, settings={}, said={}, size=0, folders=folders)
+    assert diffusers_unclip.PRIOR.fits(contents)
+    assert all(whole(part) for part in diffusers_unclip.PRIOR.read(contents, Assumptions()).parts)
+
+
 @pytest.mark.parametrize(
     ("name", "count"), [("openai_clip_RN50", 102_007_137), ("openai_clip_ViT-B-32", 151_277_313)]
 )
@@ -99,17 +190,17 @@ def test_half_a_dvae_is_known_by_what_it_has():
 
 def test_no_format_takes_another_for_its_own():
     every = {
-        "openai_clip_RN50": openai_clip,
-        "openai_clip_ViT-B-32": openai_clip,
-        "hf_clip_ViT-B-32": huggingface_clip,
-        "openai_dvae_encoder": openai_dvae,
-        "glide_base": glide,
-        "glide_upsample": glide,
+        "openai_clip_RN50": openai_clip.FORMAT,
+        "openai_clip_ViT-B-32": openai_clip.FORMAT,
+        "hf_clip_ViT-B-32": huggingface_clip.FORMAT,
+        "hf_clip_text_with_projection_ViT-L-14": huggingface_clip.TEXT,
+        "openai_dvae_encoder": openai_dvae.FORMAT,
+        "glide_base": glide.FORMAT,
+        "glide_upsample": glide.FORMAT,
+        "karlo_prior": karlo.FORMAT,
+        "karlo_decoder": karlo.FORMAT,
+        "karlo_improved_sr": karlo.FORMAT,
+        "diffusers_karlo_prior": diffusers_unclip.PRIOR,
     }
-    for name, room in every.items():
-        fitting = [
-            one
-            for one in (openai_clip, huggingface_clip, openai_dvae, glide)
-            if one.FORMAT.fits(published(name))
-        ]
-        assert fitting == [room]
+    for name, of in every.items():
+        assert [one for one in FORMATS if one.fits(published(name))] == [of]

@@ -75,28 +75,29 @@ class Convert(Reading):
 
     out: Annotated[Path, arg(metavar="DIR")]
     """A folder that is not there yet."""
-    to: Literal["limner", "huggingface"] = "limner"
-    """Whose format: limner's own, or a CLIP as Hugging Face's CLIPModel."""
+    to: Literal["limner", "huggingface", "diffusers"] = "limner"
+    """Whose format: limner's own, a CLIP as Hugging Face's CLIPModel, or an unCLIP as diffusers' pipeline."""
 
     def run(self) -> None:
         """Recognise, refuse what is not whole, write, print where."""
         from limner import checkpoint
         from limner.formats import convert, opened
         from limner.formats.hub import resolved
-        from limner.formats.writing import to_huggingface
+        from limner.formats.writing import to_diffusers, to_huggingface
 
         path = resolved(self.path)
-        if self.to == "huggingface" and checkpoint.is_ours(path):
+        write = {"huggingface": to_huggingface, "diffusers": to_diffusers}.get(self.to)
+        if write is not None and any(map(checkpoint.is_ours, (path, path / "decoder"))):
             for name, given in (("activation", self.activation), ("head_width", self.head_width)):
                 if given is not None:
                     raise ValueError(
                         f"{name} is {given}, but {path} is limner's own and says it: leave it out"
                     )
-            print(to_huggingface(path, self.out))
+            print(write(path, self.out))
             return
         found = opened(path, self.assumptions())
-        if self.to == "huggingface":
-            print(to_huggingface(found, self.out))
+        if write is not None:
+            print(write(found, self.out))
             return
         for folder in convert(found, self.out):
             print(folder)

@@ -57,44 +57,43 @@ def unet(contents: Contents) -> UNetConfig:
     )
 
 
-def places(config: UNetConfig, ours: str) -> Iterator[Place]:
-    """Where their tensors stand in a `UNet` under the prefix `ours`."""
-    yield from both(f"{ours}time.net.0", "time_embed.0")
-    yield from both(f"{ours}time.net.2", "time_embed.2")
-    yield from both(f"{ours}stem", "input_blocks.0.0")
-    yield from both(f"{ours}norm", "out.0")
-    yield from both(f"{ours}head", "out.2")
+def places(config: UNetConfig, ours: str, theirs: str = "") -> Iterator[Place]:
+    """Where their tensors, whose names begin with `theirs`, stand in a `UNet` under the prefix `ours`."""
+    yield from both(f"{ours}time.net.0", f"{theirs}time_embed.0")
+    yield from both(f"{ours}time.net.2", f"{theirs}time_embed.2")
+    yield from both(f"{ours}stem", f"{theirs}input_blocks.0.0")
+    yield from both(f"{ours}norm", f"{theirs}out.0")
+    yield from both(f"{ours}head", f"{theirs}out.2")
     last = len(config.multipliers) - 1
     channels, number = config.channels * config.multipliers[0], 0
     for level, multiplier in enumerate(config.multipliers):
         width = config.channels * multiplier
         for _ in range(config.depth):
-            theirs = f"input_blocks.{number + 1}"
-            yield from _residual(f"{ours}down.{number}.block", f"{theirs}.0", channels != width)
+            block = f"{theirs}input_blocks.{number + 1}"
+            yield from _residual(f"{ours}down.{number}.block", f"{block}.0", channels != width)
             if 2**level in config.attention:
-                yield from _attention(f"{ours}down.{number}.attention", f"{theirs}.1", width, config)
+                yield from _attention(f"{ours}down.{number}.attention", f"{block}.1", width, config)
             channels, number = width, number + 1
         if level < last:
-            yield from _residual(f"{ours}down.{number}", f"input_blocks.{number + 1}.0", False)
+            yield from _residual(f"{ours}down.{number}", f"{theirs}input_blocks.{number + 1}.0", False)
             number += 1
-    yield from _residual(f"{ours}middle_in", "middle_block.0", False)
+    yield from _residual(f"{ours}middle_in", f"{theirs}middle_block.0", False)
     if config.attention:
-        yield from _attention(f"{ours}middle_attention", "middle_block.1", channels, config)
-    yield from _residual(f"{ours}middle_out", f"middle_block.{2 if config.attention else 1}", False)
+        yield from _attention(f"{ours}middle_attention", f"{theirs}middle_block.1", channels, config)
+    yield from _residual(f"{ours}middle_out", f"{theirs}middle_block.{2 if config.attention else 1}", False)
     number = 0
     for level, multiplier in reversed(list(enumerate(config.multipliers))):
         width = config.channels * multiplier
         attends = 2**level in config.attention
         for step in range(config.depth + 1):
             # What comes from the way down is laid beside, so every block here changes its channels.
-            yield from _residual(f"{ours}up.{number}.block", f"output_blocks.{number}.0", True)
+            block = f"{theirs}output_blocks.{number}"
+            yield from _residual(f"{ours}up.{number}.block", f"{block}.0", True)
             if attends:
-                yield from _attention(
-                    f"{ours}up.{number}.attention", f"output_blocks.{number}.1", width, config
-                )
+                yield from _attention(f"{ours}up.{number}.attention", f"{block}.1", width, config)
             if level > 0 and step == config.depth:
-                theirs = f"output_blocks.{number}.{2 if attends else 1}"
-                yield from _residual(f"{ours}up.{number}.resample", theirs, False)
+                doubling = f"{block}.{2 if attends else 1}"
+                yield from _residual(f"{ours}up.{number}.resample", doubling, False)
             number += 1
 
 
@@ -118,6 +117,21 @@ def _attention(ours: str, theirs: str, width: int, config: UNetConfig) -> Iterat
     if config.context_width is not None:
         yield from packed(f"{ours}.context_kv", f"{theirs}.encoder_kv", heads, 2)
     yield from both(f"{ours}.out", f"{theirs}.proj_out")
+
+
+def transformer_places(layers: int, heads: int, ours: str, theirs: str) -> Iterator[Place]:
+    """Where the blocks of their transformers stand: GLIDE's of text, Karlo's prior."""
+    for number in range(layers):
+        mine, yours = f"{ours}.blocks.{number}", f"{theirs}.resblocks.{number}"
+        yield from packed(f"{mine}.attention.qkv", f"{yours}.attn.c_qkv", heads, 3)
+        for one, other in (
+            ("norm_attention", "ln_1"),
+            ("attention.out", "attn.c_proj"),
+            ("norm_mlp", "ln_2"),
+            ("widen", "mlp.c_fc"),
+            ("narrow", "mlp.c_proj"),
+        ):
+            yield from both(f"{mine}.{one}", f"{yours}.{other}")
 
 
 def packed(ours: str, theirs: str, heads: int, parts: int) -> Iterator[Place]:

@@ -1,9 +1,9 @@
-"""What lies at a path: one file of tensors, or a folder of them with its settings beside."""
+"""What lies at a path: a file of tensors, a folder of them with its settings, or a folder of such folders."""
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,17 @@ from limner.errors import LimnerError
 from limner.formats.files import AGAIN, json_beside, read
 
 # Settings that formats keep beside their weights.
-SETTINGS = ("open_clip_config.json", "config.json", "preprocessor_config.json")
+SETTINGS = (
+    "open_clip_config.json",
+    "config.json",
+    "preprocessor_config.json",
+    "model_index.json",
+    "scheduler_config.json",
+)
 INDEX = ".safetensors.index.json", ".bin.index.json"
-SUFFIXES = ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl"
+# Of the first of these kinds that a folder has, for the same weights may lie there as several.
+KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th")
+SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +33,8 @@ class Contents:
 
     `kind`: how the file keeps them. `settings`: the JSON files beside it, by name; `said`: what the file
     itself holds besides tensors. `size`: bytes on the disk. `files`: those of a folder with several
-    that are no shards of one; `tensors` is empty then.
+    that are no shards of one; `folders`: those in a folder that has no weights itself, by name, as diffusers
+    keeps a pipeline; `tensors` is empty then.
     """
 
     path: Path
@@ -35,6 +44,7 @@ class Contents:
     said: Mapping[str, Any]
     size: int
     files: tuple["Contents", ...] = ()
+    folders: Mapping[str, "Contents"] = field(default_factory=dict)
 
     def digest(self) -> str:
         """The SHA-256 of names and numbers, whatever file they are kept in."""
@@ -47,7 +57,7 @@ class Contents:
 
     def each(self) -> tuple["Contents", ...]:
         """The files one by one, a lone one as well."""
-        return self.files or (self,)
+        return self.files or tuple(self.folders.values()) or (self,)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape; LimnerError where there is none of that name."""
@@ -96,12 +106,9 @@ def look(path: Path) -> Contents:
     indices = [one for one in found if one.name.endswith(INDEX)]
     if indices:
         return _joined(path, _shards(indices[0]))
-    # The same weights may lie there as safetensors and as pickles: the first kind that there is.
-    files = next(
-        (some for suffix in SUFFIXES if (some := [one for one in found if one.name.endswith(suffix)])), []
-    )
+    files = _weights(found)
     if not files:
-        raise LimnerError(f"{path} holds no weights: give a folder with a file in {', '.join(SUFFIXES)}")
+        return _folders(path, [one for one in found if one.is_dir()])
     if len(files) == 1:
         return _file(files[0], _settings(path))
     several = tuple(_file(one, _settings(path)) for one in files)
@@ -113,6 +120,41 @@ def look(path: Path) -> Contents:
         said={},
         size=sum(one.size for one in several),
         files=several,
+    )
+
+
+def _weights(found: Sequence[Path]) -> list[Path]:
+    """The files of weights among these, without variants (`model.fp16.bin`) of one that is there."""
+    for kind in KINDS:
+        names = {one.name for one in found if one.name.endswith(kind)}
+        plain = [name for name in names if f"{name.split('.')[0]}{Path(name).suffix}" not in names - {name}]
+        if plain:
+            return [one for one in found if one.name in plain]
+    return []
+
+
+def _folders(path: Path, found: Sequence[Path]) -> Contents:
+    """A folder of folders: those with weights or settings in them."""
+    folders: dict[str, Contents] = {}
+    for one in found:
+        inside = sorted(one.iterdir())
+        if _weights(inside) or any(file.name.endswith(INDEX) for file in inside):
+            folders[one.name] = look(one)
+        elif settings := _settings(one):
+            folders[one.name] = Contents(
+                path=one, kind="settings", tensors={}, settings=settings, said={}, size=0
+            )
+    kinds = {one.kind for one in folders.values() if one.tensors or one.files}
+    if not kinds:
+        raise LimnerError(f"{path} holds no weights: give a folder with a file in {', '.join(SUFFIXES)}")
+    return Contents(
+        path=path,
+        kind=f"{len(folders)} folders, {' and '.join(sorted(kinds))}",
+        tensors={},
+        settings=_settings(path),
+        said={},
+        size=sum(one.size for one in folders.values()),
+        folders=folders,
     )
 
 

@@ -97,17 +97,9 @@ def places(config: GlideConfig) -> Iterator[Place]:
     yield Place("text.padding", ("padding_embedding",))
     yield from both("text.norm", "final_ln")
     yield from both("text.pool", "transformer_proj")
-    for number in range(config.text.layers):
-        ours, theirs = f"text.transformer.blocks.{number}", f"transformer.resblocks.{number}"
-        yield from adm.packed(f"{ours}.attention.qkv", f"{theirs}.attn.c_qkv", config.text.heads, 3)
-        for mine, yours in (
-            ("norm_attention", "ln_1"),
-            ("attention.out", "attn.c_proj"),
-            ("norm_mlp", "ln_2"),
-            ("widen", "mlp.c_fc"),
-            ("narrow", "mlp.c_proj"),
-        ):
-            yield from both(f"{ours}.{mine}", f"{theirs}.{yours}")
+    yield from adm.transformer_places(
+        config.text.layers, config.text.heads, "text.transformer", "transformer"
+    )
 
 
 FORMAT = Format("GLIDE", fits, read)

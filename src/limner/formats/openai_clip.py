@@ -81,12 +81,16 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
 
 def tried(clip: Clip) -> dict[str, Tensor]:
     """The embeddings of a grey picture and of an empty caption."""
-    side, vocabulary = clip.config.vision.resolution, clip.config.text.vocabulary
-    ids = torch.tensor([[vocabulary - 2, vocabulary - 1]])
+    side = clip.config.vision.resolution
     return {
         "picture": clip.encode_image(torch.zeros(1, 3, side, side)).pooled,
-        "caption": clip.encode_text(ids).pooled,
+        "caption": clip.encode_text(nothing(clip.config.text)).pooled,
     }
+
+
+def nothing(text: TextConfig) -> Tensor:
+    """The ids of a caption without a word: start and end."""
+    return torch.tensor([[text.vocabulary - 2, text.vocabulary - 1]])
 
 
 def places(config: ClipConfig) -> Iterator[Place]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.errors import LimnerError
-from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
+from limner.formats import diffusers_unclip, glide, huggingface_clip, karlo, openai_clip, openai_dvae
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
@@ -20,8 +20,12 @@ from limner.formats.pickles import BROKEN
 FORMATS: tuple[Format, ...] = (
     openai_clip.FORMAT,
     huggingface_clip.FORMAT,
+    huggingface_clip.TEXT,
     openai_dvae.FORMAT,
     glide.FORMAT,
+    karlo.FORMAT,
+    diffusers_unclip.FORMAT,
+    diffusers_unclip.PRIOR,
 )
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -36,8 +40,8 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
         raise LimnerError(f"{path} is limner's own already: commands take it as it is, by --weights")
     contents = look(path)
     found = [one for one in FORMATS if one.fits(contents)]
-    if not found and any(one.fits(file) for one in FORMATS for file in contents.files):
-        files = ", ".join(file.path.name for file in contents.files)
+    if not found and any(one.fits(file) for one in FORMATS for file in contents.each()):
+        files = ", ".join(file.path.name for file in contents.each())
         raise LimnerError(f"{path} holds several checkpoints, {files}: give the path of one of them")
     if not found:
         names = [name for one in contents.each() for name in one.tensors]
@@ -79,7 +83,11 @@ def network(part: Part) -> nn.Module:
     """A part as a network in float32, frozen. What the file keeps in float32 is not copied."""
     with torch.device("meta"):
         module = part.network(part.config)
+    measured: frozenset[str] = getattr(module, "MEASURED", frozenset())
     state = {
+        name: torch.zeros(tensor.shape) for name, tensor in module.state_dict().items() if name in measured
+    }
+    state |= {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in part.taken.state.items()
     }

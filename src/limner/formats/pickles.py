@@ -315,8 +315,13 @@ def _referred(pid: Any, find: Find) -> Any:
 
 
 def tensors_in(found: Any) -> dict[str, Tensor]:
-    """All tensors of what was read, by their path: of nested dictionaries, and of networks pickled whole."""
+    """All tensors of what was read, by their path: of nested dictionaries, and of networks pickled whole.
+
+    Tensors that are together in a tuple, and nothing else, go by their numbers.
+    """
     tensors: dict[str, Tensor] = {}
+    if isinstance(found, tuple) and all(isinstance(one, Tensor) for one in found):
+        found = {str(number): one for number, one in enumerate(found)}
     waiting: list[tuple[tuple[str, ...], Any]] = [((), found)]
     seen: set[int] = set()
     while waiting:

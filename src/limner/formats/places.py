@@ -16,13 +16,15 @@ class Place:
     """`ours` holds their tensors, one after the other along the first dimension; `turned`: transposed.
 
     `packed`: heads and parts of an attention whose rows they keep by head, [head][q|k|v], where ours are
-    [q|k|v][head]. Shapes that differ by ones alone agree.
+    [q|k|v][head]. `ones`: dimensions of one that theirs begin with. When they are read, shapes that differ
+    by ones alone agree.
     """
 
     ours: str
     theirs: tuple[str, ...]
     turned: bool = False
     packed: tuple[int, int] | None = None
+    ones: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ def give(places: Iterable[Place], state: Mapping[str, Tensor]) -> dict[str, Tens
         if place.packed is not None:
             heads, kinds = place.packed
             tensor = rearrange(tensor, "(kinds heads d) ... -> (heads kinds d) ...", heads=heads, kinds=kinds)
+        tensor = tensor.reshape((1,) * place.ones + tuple(tensor.shape))
         parts = tensor.chunk(len(place.theirs)) if len(place.theirs) > 1 else [tensor]
         found |= {name: part.contiguous() for name, part in zip(place.theirs, parts, strict=True)}
     return found

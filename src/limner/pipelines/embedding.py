@@ -70,16 +70,21 @@ def theirs(weights: Path, place: torch.device) -> Reader:
     found = usable(opened(weights))
     for part in found.parts:
         if isinstance(part.config, ClipConfig):
-            if (words := part.config.text.vocabulary) != CLIP_WORDS:
-                raise LimnerError(
-                    f"{weights} reads {words} kinds of tokens, and CLIP's own vocabulary has {CLIP_WORDS}: "
-                    "its words are another tokenizer's, which is not here"
-                )
+            tokenizer = clip_words(part.config.text.vocabulary, weights)
             clip = network(part)
             assert isinstance(clip, Clip)
-            clip.to(place)
-            return Reader(clip, ClipTokenizer(clip.config.text.vocabulary), found.contents.digest()[:12])
+            return Reader(clip.to(place), tokenizer, found.contents.digest()[:12])
     raise LimnerError(f"{weights} is {found.format}, which holds no CLIP: give one that does")
+
+
+def clip_words(vocabulary: int, weights: Path) -> ClipTokenizer:
+    """CLIP's own tokenizer, for somebody else's weights. LimnerError where theirs must be another."""
+    if vocabulary != CLIP_WORDS:
+        raise LimnerError(
+            f"{weights} reads {vocabulary} kinds of tokens, and CLIP's own vocabulary has {CLIP_WORDS}: "
+            "its words are another tokenizer's, which is not here"
+        )
+    return ClipTokenizer(vocabulary)
 
 
 def clip_folder(weights: Path | None) -> Path:

@@ -102,10 +102,7 @@ class ClipTokenizer:
         self.sot = vocab_size - 2
         self.eot = vocab_size - 1
 
-        merges = list(_merges()[: vocab_size - SMALLEST_VOCAB_SIZE])
-        letters = byte_letters()
-        pieces = [*letters, *(letter + END_OF_WORD for letter in letters), *(a + b for a, b in merges)]
-        vocab = {piece: index for index, piece in enumerate(pieces)}
+        vocab, merges = self.tables()
         self._bpe = Tokenizer(models.BPE(vocab=vocab, merges=merges, end_of_word_suffix=END_OF_WORD))
         self._bpe.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -114,6 +111,13 @@ class ClipTokenizer:
             ]
         )
         self._bpe.decoder = decoders.ByteLevel()
+
+    def tables(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
+        """All pieces by their ids but the two specials, and the merges in order, in byte letters."""
+        merges = list(_merges()[: self.vocab_size - SMALLEST_VOCAB_SIZE])
+        letters = byte_letters()
+        pieces = [*letters, *(letter + END_OF_WORD for letter in letters), *(a + b for a, b in merges)]
+        return {piece: index for index, piece in enumerate(pieces)}, merges
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without [SOT] and [EOT]; an empty list for an empty text."""
