@@ -25,6 +25,9 @@ def unet(contents: Contents, told: Mapping[str, Any]) -> UNetConfig:
     widths = [contents.shape(f"down_blocks.{level}.resnets.0.conv2.weight")[0] for level in range(levels)]
     if any(width % channels for width in widths):
         raise LimnerError(f"{contents.path} has levels {widths} wide, which are no multiples of {channels}")
+    attention = tuple(
+        2**level for level in range(levels) if contents.numbered(f"down_blocks.{level}.attentions.")
+    )
     reads = [name for name in contents.tensors if name.endswith(".add_k_proj.weight")]
     return UNetConfig(
         in_channels=contents.shape("conv_in.weight")[1],
@@ -32,10 +35,9 @@ def unet(contents: Contents, told: Mapping[str, Any]) -> UNetConfig:
         channels=channels,
         depth=contents.numbered("down_blocks.0.resnets."),
         multipliers=tuple(width // channels for width in widths),
-        attention=tuple(
-            2**level for level in range(levels) if contents.numbered(f"down_blocks.{level}.attentions.")
-        ),
-        head_width=int(told.get("attention_head_dim") or HEAD_WIDTH),
+        attention=attention,
+        # Settings say a width even where there is no attention.
+        head_width=int(told.get("attention_head_dim") or HEAD_WIDTH) if attention else HEAD_WIDTH,
         context_width=contents.shape(reads[0])[1] if reads else None,
         scale_shift=contents.shape("down_blocks.0.resnets.0.time_emb_proj.weight")[0] == 2 * channels,
         dropout=0.0,
