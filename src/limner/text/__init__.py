@@ -7,13 +7,16 @@ Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Uni
 """
 
 from limner.text.bpe import ClipTokenizer, CutCaptionWarning, UnknownCharacterWarning, clean
+from limner.text.gpt2 import GPT2_VOCAB_SIZE, Gpt2Tokenizer
 from limner.text.trained import PADDING, CaptionTokenizer
 
 __all__ = [
+    "GPT2_VOCAB_SIZE",
     "PADDING",
     "CaptionTokenizer",
     "ClipTokenizer",
     "CutCaptionWarning",
+    "Gpt2Tokenizer",
     "UnknownCharacterWarning",
     "clean",
 ]
