@@ -58,10 +58,7 @@ def reader(weights: Path | None, device: str) -> Reader:
     if weights is not None and weights.exists() and not checkpoint.is_ours(folder):
         return theirs(weights, place)
     clip = loaded(folder, ClipConfig, Clip, place)
-    if clip.config.vision.times is not None:
-        raise LimnerError(
-            f"{folder} holds the CLIP that guides GLIDE, which reads noised pictures: give another"
-        )
+    check_clean(clip.config, folder)
     return Reader(clip, ClipTokenizer(clip.config.text.vocabulary), checkpoint.digest(folder))
 
 
@@ -70,6 +67,7 @@ def theirs(weights: Path, place: torch.device) -> Reader:
     found = usable(opened(weights))
     for part in found.parts:
         if isinstance(part.config, ClipConfig):
+            check_clean(part.config, weights)
             if (words := part.config.text.vocabulary) != CLIP_WORDS:
                 raise LimnerError(
                     f"{weights} reads {words} kinds of tokens, and CLIP's own vocabulary has {CLIP_WORDS}: "
@@ -80,6 +78,14 @@ def theirs(weights: Path, place: torch.device) -> Reader:
             clip.to(place)
             return Reader(clip, ClipTokenizer(clip.config.text.vocabulary), found.contents.digest()[:12])
     raise LimnerError(f"{weights} is {found.format}, which holds no CLIP: give one that does")
+
+
+def check_clean(config: ClipConfig, path: Path) -> None:
+    """Raise LimnerError for a CLIP that reads noised pictures."""
+    if config.vision.times is not None:
+        raise LimnerError(
+            f"{path} holds the CLIP that guides GLIDE, which reads noised pictures: give another"
+        )
 
 
 def clip_folder(weights: Path | None) -> Path:

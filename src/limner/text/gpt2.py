@@ -30,7 +30,8 @@ class Gpt2Tokenizer:
     as everywhere. Nothing of a text is cleaned but its case, and a caption has neither a beginning nor an
     end, nor a space before its first word.
 
-    Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2; Nichol et al. 2021.
+    Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2; Nichol et al.
+    2021.
     """
 
     vocab_size = GPT2_VOCAB_SIZE
