@@ -303,6 +303,14 @@ def test_other_words_are_not_guessed(folder, tmp_path):
     torch.save(tensors, where / "base.pt")
     with pytest.raises(LimnerError, match="the base knows 300 words, and GPT-2's are 50257"):
         limner.load(where)
+    where = some(folder, tmp_path / "others", "base.pt", "upsample.pt", "clip_image_enc.pt")
+    tensors = torch.load(folder / "clip_text_enc.pt")
+    tensors["blocks.input.w_voc"] = tensors["blocks.input.w_voc"][:600].clone()
+    torch.save(tensors, where / "clip_text_enc.pt")
+    with pytest.raises(
+        LimnerError, match="its CLIP reads 600 kinds of tokens, and CLIP's own vocabulary has"
+    ):
+        limner.load(where)
 
 
 def test_a_line_of_limners_own_paints_by_its_path(glide_line, line, dalle1_line):

@@ -19,7 +19,7 @@ from limner.errors import LimnerError
 from limner.formats import Opened, network, opened, usable
 from limner.glide import Glide, GlideConfig
 from limner.pipelines.loading import digest_of, loaded
-from limner.text import GPT2_VOCAB_SIZE, CaptionTokenizer, Gpt2Tokenizer
+from limner.text import CLIP_VOCAB_SIZE, GPT2_VOCAB_SIZE, CaptionTokenizer, Gpt2Tokenizer
 
 # What every line that was trained here has.
 PARTS = ("base", "upsampler", "clip")
@@ -100,9 +100,14 @@ class ReleasedParts:
         return module.to(device)
 
     def clip(self, device: torch.device) -> Clip:
-        """The CLIP that guides."""
+        """The CLIP that guides; LimnerError for one that reads fewer words than CLIP's own."""
         module = network(self._only("clip").parts[0])
         assert isinstance(module, Clip)
+        if (words := module.config.text.vocabulary) < CLIP_VOCAB_SIZE:
+            raise LimnerError(
+                f"{self.found.contents.path}: its CLIP reads {words} kinds of tokens, and CLIP's own "
+                f"vocabulary has {CLIP_VOCAB_SIZE}: its words are another tokenizer's, which is not here"
+            )
         return module.to(device)
 
     def words(self, name: str, vocabulary: int) -> Words:
