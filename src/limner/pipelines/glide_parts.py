@@ -16,7 +16,7 @@ import torch
 from limner import checkpoint
 from limner.clip import Clip, ClipConfig
 from limner.errors import LimnerError
-from limner.formats import Opened, network, opened, usable
+from limner.formats import Opened, Part, network, opened, usable
 from limner.glide import Glide, GlideConfig
 from limner.pipelines.loading import digest_of, loaded
 from limner.text import CLIP_VOCAB_SIZE, GPT2_VOCAB_SIZE, CaptionTokenizer, Gpt2Tokenizer
@@ -93,7 +93,7 @@ class ReleasedParts:
 
     def glide(self, name: str, device: torch.device) -> Glide:
         """A base or an upsampler."""
-        module = network(self._only(name).parts[0])
+        module = network(self._whole(name))
         assert isinstance(module, Glide)
         # torch's own types know nothing of memory_format here.
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -101,7 +101,7 @@ class ReleasedParts:
 
     def clip(self, device: torch.device) -> Clip:
         """The CLIP that guides; LimnerError for one that reads fewer words than CLIP's own."""
-        module = network(self._only("clip").parts[0])
+        module = network(self._whole("clip"))
         assert isinstance(module, Clip)
         if (words := module.config.text.vocabulary) < CLIP_VOCAB_SIZE:
             raise LimnerError(
@@ -121,15 +121,15 @@ class ReleasedParts:
 
     def digest(self, names: Sequence[str]) -> str:
         """Twelve hexadecimal digits for the numbers of these parts, whatever file they are kept in."""
-        parts = [self._only(name) for name in names]
-        return digest_of(
-            [replace(one.contents, tensors=one.parts[0].taken.state, files=()).digest() for one in parts]
-        )
+        contents, parts = self.found.contents, {part.name: part for part in self.found.parts}
+        states = [parts[name].taken.state for name in names]
+        return digest_of([replace(contents, tensors=state, files=()).digest() for state in states])
 
-    def _only(self, name: str) -> Opened:
-        """One part, if it is whole. What is wanted besides is so only where it is CLIP's."""
+    def _whole(self, name: str) -> Part:
+        """A part, if it came out even. What is wanted besides is so only where it is CLIP's."""
         chosen = tuple(part for part in self.found.parts if part.name == name)
-        return usable(replace(self.found, parts=chosen, wanted=self.found.wanted if name == "clip" else ()))
+        wanted = self.found.wanted if name == "clip" else ()
+        return usable(replace(self.found, parts=chosen, wanted=wanted)).parts[0]
 
 
 def parts_at(folder: Path) -> OwnParts | ReleasedParts:
