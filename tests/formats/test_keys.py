@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from limner.clip import TextWithProjectionConfig
+from limner.clip import ClipConfig, TextConfig, TextWithProjectionConfig, VisionConfig
 from limner.clip.model import rn50, vit_b_32, vit_l_14
 from limner.dalle2 import decoder as dalle2_decoder
 from limner.dalle2 import prior_diffusion
 from limner.dalle2 import upsampler as dalle2_upsampler
 from limner.dvae import DVaeConfig
 from limner.dvae.model import paper
+from limner.errors import LimnerError
 from limner.formats import (
-    FORMATS,
     diffusers_unclip,
     glide,
+    glide_clip,
     huggingface_clip,
     karlo,
     openai_clip,
@@ -29,9 +31,16 @@ from limner.formats import (
 )
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions
+from limner.formats.opening import FORMATS
 from limner.glide.model import filtered, filtered_upsampler
 
 KEYS = Path(__file__).parent / "keys"
+NOISED = ClipConfig(
+    vision=VisionConfig(resolution=64, patch=4, width=768, layers=12, heads=12, times=1000),
+    text=TextConfig(context=77, vocabulary=65_536, width=512, layers=12, heads=8),
+    embedding=512,
+    activation="gelu",
+)
 
 
 def published(*names: str) -> Contents:
@@ -55,6 +64,7 @@ def published(*names: str) -> Contents:
         (("hf_clip_ViT-B-32",), huggingface_clip, vit_b_32(), 398),
         (("openai_dvae_encoder", "openai_dvae_decoder"), openai_dvae, paper(), 150),
         (("openai_dvae_decoder", "openai_dvae_encoder"), openai_dvae, paper(), 150),
+        (("glide_clip_image_enc", "glide_clip_text_enc"), glide_clip, NOISED, 373),
     ],
 )
 def test_every_tensor_has_one_place(names, room, config, count):
@@ -64,7 +74,7 @@ def test_every_tensor_has_one_place(names, room, config, count):
     (part,) = found.parts
     assert part.config == config
     assert (part.taken.missing, part.taken.wrong, part.taken.unused) == ((), (), ())
-    uses = Counter(name for place in room.places(config) for name in place.theirs)
+    uses = Counter(name for place in room.places(config) for name in place.named)
     assert set(uses.values()) == {1}
     assert len(uses) == sum(len(one.tensors) for one in contents.each()) == count
 
@@ -87,7 +97,7 @@ def test_every_tensor_of_glide_has_one_place(name, config, count, inpaint):
     # Dropout is for training, and in no weights.
     assert part.config == replace(config, backbone=replace(config.backbone, dropout=0.0))
     assert (part.taken.missing, part.taken.wrong, part.taken.unused) == ((), (), ())
-    uses = Counter(name for place in glide.places(part.config) for name in place.theirs)
+    uses = Counter(name for place in glide.places(part.config) for name in place.named)
     assert set(uses.values()) == {1}
     assert len(uses) == len(contents.tensors) == count
 
@@ -188,6 +198,33 @@ def test_half_a_dvae_is_known_by_what_it_has():
         assert not found.taken.wrong
 
 
+def test_half_a_noised_clip_says_what_the_other_half_is_for():
+    for name, says in (
+        ("glide_clip_image_enc", "text encoder .clip_text_enc.pt. is not here, and without it no caption"),
+        ("glide_clip_text_enc", "image encoder .clip_image_enc.pt. is not here, and without it no picture"),
+    ):
+        found = glide_clip.FORMAT.read(published(name), Assumptions())
+        assert found.parts[0].config == NOISED
+        assert re.search(says, found.complaints[0])
+        assert not found.parts[0].taken.wrong
+
+
+def test_a_folder_of_glide_is_every_network_in_it():
+    every = ("glide_upsample", "glide_clip_text_enc", "glide_base", "glide_clip_image_enc")
+    contents = published(*every)
+    assert [one.name for one in FORMATS if one.fits(contents)] == ["GLIDE"]
+    found = glide.FORMAT.read(contents, Assumptions())
+    assert found.format == "GLIDE base, upsampler, clip"
+    assert [part.name for part in found.parts] == ["base", "upsampler", "clip"]
+    assert found.complaints == []
+    alone = glide.FORMAT.read(published(*every[1:3]), Assumptions())
+    assert len(alone.complaints) == 2  # the file, and its tensors
+    with pytest.raises(LimnerError, match="holds two of base: leave one"):
+        glide.FORMAT.read(published("glide_base", "glide_base"), Assumptions())
+    # Beside something else it is several checkpoints, and not one.
+    assert not [one for one in FORMATS if one.fits(published("glide_base", "openai_clip_RN50"))]
+
+
 def test_no_format_takes_another_for_its_own():
     every = {
         "openai_clip_RN50": openai_clip.FORMAT,
@@ -197,6 +234,8 @@ def test_no_format_takes_another_for_its_own():
         "openai_dvae_encoder": openai_dvae.FORMAT,
         "glide_base": glide.FORMAT,
         "glide_upsample": glide.FORMAT,
+        "glide_clip_image_enc": glide_clip.FORMAT,
+        "glide_clip_text_enc": glide_clip.FORMAT,
         "karlo_prior": karlo.FORMAT,
         "karlo_decoder": karlo.FORMAT,
         "karlo_improved_sr": karlo.FORMAT,

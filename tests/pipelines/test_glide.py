@@ -14,7 +14,8 @@ from limner.diffusion.guidance import held
 from limner.diffusion.process import Denoised
 from limner.errors import LimnerError
 from limner.pipelines import GlideSettings
-from limner.pipelines.glide import PARTS, Glide, digest
+from limner.pipelines.glide import Glide
+from limner.pipelines.glide_parts import PARTS, digest
 from limner.pipelines.known import box_mask, known_of, mask_of
 from limner.pipelines.pictures import seen
 from limner.pipelines.settings import commissions

@@ -15,6 +15,9 @@ from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.dvae import DVae, DVaeConfig
+from limner.formats import glide as formats_glide
+from limner.formats import glide_clip
+from limner.formats.places import give
 from limner.glide import Glide, GlideConfig, TextEncoderConfig
 from limner.layers.unet import UNetConfig
 from limner.text import CaptionTokenizer
@@ -185,3 +188,56 @@ def write_glide(folder: Path, *, seed: int = 0, inpaint: bool = True) -> Path:
     for part in ("base", "upsampler"):
         CaptionTokenizer.train(captions, 300).save(folder / part / "bpe.json")
     return folder
+
+
+RELEASED_FILES = {
+    "base": "base.pt",
+    "upsampler": "upsample.pt",
+    "base_inpaint": "base_inpaint.pt",
+    "upsampler_inpaint": "upsample_inpaint.pt",
+}
+
+
+def write_released_glide(folder: Path, *, base: int, large: int, seed: int = 0) -> Path:
+    """All six files of GLIDE in the layout of those that were released, of `base` and `large` pixels.
+
+    Heads of 64 numbers and GPT-2's 50,257 words are given; all else is as small as they allow.
+    """
+    folder.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, file in RELEASED_FILES.items():
+            config = released_config(name, base=base, large=large)
+            module = Glide(config)
+            for parameter in module.parameters():
+                parameter.data += 0.03 * torch.randn_like(parameter)
+            torch.save(give(formats_glide.places(config), module.state_dict()), folder / file)
+        clip = ClipConfig(
+            vision=VisionConfig(resolution=base, patch=8, width=64, layers=1, heads=1, times=1000),
+            text=TextConfig(context=20, vocabulary=49_500, width=64, layers=1, heads=1),
+            embedding=EMBEDDING,
+            activation="gelu",
+        )
+        theirs = give(glide_clip.places(clip), Clip(clip).state_dict())
+    for half, file in (("image", "clip_image_enc.pt"), ("text", "clip_text_enc.pt")):
+        mine = {name.partition(":")[2]: t for name, t in theirs.items() if name.startswith(half)}
+        torch.save(mine, folder / file)
+    return folder
+
+
+def released_config(name: str, *, base: int, large: int) -> GlideConfig:
+    upsampler, inpaint = "upsampler" in name, "inpaint" in name
+    seen = 3 + (3 if upsampler else 0) + (4 if inpaint else 0)
+    backbone = replace(unet(in_channels=seen, patch=1, attention=(2,), context=64), multipliers=(1, 2))
+    return GlideConfig(
+        resolution=large if upsampler else base,
+        low=base if upsampler else None,
+        inpaint=inpaint,
+        text=TextEncoderConfig(
+            context=16, vocabulary=50_257, width=64, layers=1, heads=1, condition_width=4 * WIDTH
+        ),
+        backbone=replace(backbone, out_channels=6, head_width=64),
+        diffusion=DiffusionSpec(
+            schedule="linear" if upsampler else "cosine", steps=1000, prediction="eps", learned_variance=True
+        ),
+    )

@@ -12,6 +12,7 @@ from limner.cli.places import place, try_writing
 from limner.cli.progress import progress
 from limner.pipelines.settings import (
     CLIP_GUIDANCE,
+    GLIDE,
     GLIDE_GUIDANCE,
     GLIDE_SIZES,
     GLIDE_STEPS,
@@ -50,7 +51,7 @@ class Options:
     """Pixels a side: 64 or 256, unless the weights are your own."""
     seed: int = 0
     """All chance comes from it: the same seed, the same picture."""
-    steps: Annotated[int, arg(metavar="N")] = GLIDE_STEPS
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint=f"(default: {GLIDE_STEPS})")] = None
     """Steps of the base network; fewer are faster."""
     guidance_kind: GuidanceKind = "classifier-free"
     """What leads to the words: the network without them, noised CLIP, or both."""
@@ -65,31 +66,40 @@ class Options:
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: a folder with base, upsampler and clip."""
+    """Weights of your own: a folder with base, upsampler and clip, or with GLIDE's files as released."""
     precision: Precision = "fp32"
     """bf16 multiplies in half precision, which is faster where the processor can."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
-    def checked(self, prompt: str) -> GlideSettings:
-        """How to paint, or ValueError for what cannot be painted, before anything heavy is loaded."""
+    def check(self, prompt: str) -> None:
+        """Raise ValueError for what cannot be painted, before anything heavy is loaded."""
         commissions(prompt, count=self.count, seed=self.seed)
         if self.weights is None and self.size is not None:
             checked_size(self.size, GLIDE_SIZES)
+        self.settings(GLIDE)
+
+    def settings(self, usual: GlideSettings) -> GlideSettings:
+        """How to paint: as usual, but for what was given."""
         return glide_settings(
             steps=self.steps,
             guidance_kind=self.guidance_kind,
             guidance=self.guidance,
             clip_guidance=self.clip_guidance,
+            usual=usual,
         )
 
     def deliver(
         self,
-        settings: GlideSettings,
-        work: "Callable[[Glide, Callable[[Tick], None]], Iterator[GlideStage]]",
+        work: "Callable[[Glide, GlideSettings, Callable[[Tick], None]], Iterator[GlideStage]]",
         told: Mapping[str, str],
+        *,
+        mending: bool,
     ) -> None:
-        """Paint, save each picture and what it was made of as soon as it is dry, print the paths."""
+        """Paint, save each picture and what it was made of as soon as it is dry, print the paths.
+
+        `mending`: with the networks that mend, where they are others.
+        """
         where = place(self.out, files=self.count)
         try_writing(where.folder)
 
@@ -99,12 +109,15 @@ class Options:
         try:
             with progress() as on_tick:
                 painter = load("glide", weights=self.weights, device=self.device, precision=self.precision)
+                if mending:
+                    painter = painter.mending
+                settings = self.settings(painter.usual)
                 size = painter.sizes[1] if self.size is None else self.size
 
                 def says(commission: Commission) -> dict[str, str]:
                     return {**painter.metadata(commission, size=size, settings=settings), **told}
 
-                for painting in of_size(work(painter, on_tick), says, size=size, seed=self.seed):
+                for painting in of_size(work(painter, settings, on_tick), says, size=size, seed=self.seed):
                     saved.append(where.save(painting.png(), painting.name))
         finally:
             for path in saved:
@@ -125,7 +138,8 @@ class Inpaint(Options):
 
     def run(self) -> None:
         """Read picture and mask, then paint."""
-        settings, box = self.checked(self.prompt), box_of(self.mask)
+        self.check(self.prompt)
+        box = box_of(self.mask)
 
         from limner.pipelines.known import box_mask, known_of, mask_of
         from limner.pipelines.pictures import fingerprint, open_picture
@@ -134,7 +148,9 @@ class Inpaint(Options):
         mask = mask_of(open_picture(Path(self.mask))) if box is None else box_mask(image.size, box)
         known_of(image, mask, max(GLIDE_SIZES))  # or say at once why not
 
-        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "Iterator[GlideStage]":
+        def work(
+            painter: "Glide", settings: GlideSettings, on_tick: "Callable[[Tick], None]"
+        ) -> "Iterator[GlideStage]":
             return painter.inpaint_stages(
                 image,
                 mask,
@@ -147,7 +163,7 @@ class Inpaint(Options):
             )
 
         told = {"inpaints": fingerprint(image), "mask": fingerprint(mask) if box is None else self.mask}
-        self.deliver(settings, work, told)
+        self.deliver(work, told, mending=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,14 +179,16 @@ class Redraw(Options):
 
     def run(self) -> None:
         """Read the picture, then paint."""
-        settings = self.checked(self.prompt)
+        self.check(self.prompt)
         checked_strength(self.strength)
 
         from limner.pipelines.pictures import fingerprint, open_picture
 
         image = open_picture(self.image)
 
-        def work(painter: "Glide", on_tick: "Callable[[Tick], None]") -> "Iterator[GlideStage]":
+        def work(
+            painter: "Glide", settings: GlideSettings, on_tick: "Callable[[Tick], None]"
+        ) -> "Iterator[GlideStage]":
             return painter.redraw_stages(
                 image,
                 self.prompt,
@@ -182,7 +200,8 @@ class Redraw(Options):
                 on_tick=on_tick,
             )
 
-        self.deliver(settings, work, {"redraws": fingerprint(image), "strength": str(self.strength)})
+        told = {"redraws": fingerprint(image), "strength": str(self.strength)}
+        self.deliver(work, told, mending=False)
 
 
 def box_of(mask: str) -> tuple[int, int, int, int] | None:

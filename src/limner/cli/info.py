@@ -51,7 +51,7 @@ def weights_table(model: str, folder: Path) -> "Table":
     from rich.table import Table
 
     from limner import checkpoint
-    from limner.pipelines import dalle1, dalle2, generators, glide
+    from limner.pipelines import dalle1, dalle2, generators, glide_parts
 
     match model:
         case "dalle1":
@@ -59,7 +59,7 @@ def weights_table(model: str, folder: Path) -> "Table":
         case "dalle2":
             whole, parts = dalle2.digest(folder), dalle2.parts_of(folder)
         case "glide":
-            whole, parts = glide.digest(folder), {part: folder / part for part in glide.PARTS}
+            whole, parts = glide_parts.digest(folder), {part: folder / part for part in glide_parts.PARTS}
         case _:
             whole, parts = generators.digest(model, folder), generators.parts_of(model, folder)
     table = Table(title=f"{model} {whole}", title_justify="left")

@@ -1,7 +1,7 @@
 """`limner paint`: words in, pictures out, their paths on stdout."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,10 +13,12 @@ from limner.cli.progress import progress
 from limner.pipelines.settings import (
     CLIP_GUIDANCE,
     CONDITION,
+    GLIDE,
     GLIDE_GUIDANCE,
     GLIDE_SIZES,
     GLIDE_STEPS,
     GUIDANCE,
+    MODELS,
     PRIOR,
     SIZES,
     STEPS,
@@ -47,7 +49,8 @@ HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple" --size 1024 --out large.png
   limner paint "a red apple" --count 16 --sheet --out 16.png
   limner paint "a red apple" --model dalle1 --count 4 --candidates 32
-  limner paint "a red apple" --model glide --guidance-kind both"""
+  limner paint "a red apple" --model glide --guidance-kind both
+  limner paint "a red apple" --model downloads/glide"""
 
 # Options that not every painter has.
 OWN = {
@@ -73,7 +76,7 @@ class Paint:
     """What to paint, each prompt in quotes."""
     model: Annotated[str, arg(metavar="NAME")] = "dalle2"
     """Which painter: dalle2; glide, which reads the words itself; or dalle1, which writes tokens and lets
-    CLIP choose."""
+    CLIP choose. Or a folder of weights that paint, of limner's own or as others released them."""
     count: Annotated[int, arg(metavar="N")] = 1
     """Pictures of each prompt; the next one has the next seed, but dalle1's come best first."""
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256, dalle1 64)")] = None
@@ -136,6 +139,8 @@ class Paint:
 
     def run(self) -> None:
         """Refuse what cannot be painted, paint, save each picture as soon as it is dry, print the paths."""
+        if self.model not in MODELS and Path(self.model).exists():
+            return self._named().run()
         wanted = commissions(self.prompts, count=self.count, seed=self.seed)
         self._check_options()
         if self.compile and self.device in ("auto", "cpu"):
@@ -158,6 +163,17 @@ class Paint:
         finally:
             for path in saved:
                 print(path)
+
+    def _named(self) -> "Paint":
+        """The same, by the painter's name and its weights, where a path was given for the painter."""
+        commissions(self.prompts, count=self.count, seed=self.seed)
+        if self.weights is not None:
+            raise ValueError(
+                f"weights is {self.weights}, and model is {self.model}, weights already: give one"
+            )
+        from limner.pipelines.folders import model_of
+
+        return replace(self, model=model_of(Path(self.model)), weights=Path(self.model))
 
     def _check_options(self) -> None:
         """What this painter does not know, and what it cannot do, before anything heavy is loaded."""
@@ -190,8 +206,9 @@ class Paint:
             **self._given("prior", "steps", "condition", "guidance", "text_guidance", "tile")
         )
 
-    def _glide_settings(self) -> GlideSettings:
-        return glide_settings(**self._given("steps", "guidance", "guidance_kind", "clip_guidance"))
+    def _glide_settings(self, usual: GlideSettings = GLIDE) -> GlideSettings:
+        given = self._given("steps", "guidance", "guidance_kind", "clip_guidance")
+        return glide_settings(**given, usual=usual)
 
     def _token_settings(self) -> TokenSettings:
         return TokenSettings(**self._given("guidance", "candidates", "temperature", "top_k", "top_p"))
@@ -225,7 +242,7 @@ class Paint:
             precision=self.precision,
             compile=self.compile,
         )
-        settings = self._glide_settings()
+        settings = self._glide_settings(painter.usual)
         size = painter.sizes[1] if self.size is None else self.size
         stages = painter.paint(
             self.prompts,

@@ -44,17 +44,21 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A checkpoint that was recognised: its `format`, its parts, and what was `assumed` of them."""
+    """A checkpoint that was recognised: its `format`, its parts, and what was `assumed` of them.
+
+    `wanted`: what it is of no use without, in a sentence each.
+    """
 
     format: str
     contents: Contents
     parts: tuple[Part, ...]
     assumed: tuple[str, ...]
+    wanted: tuple[str, ...] = ()
 
     @property
     def complaints(self) -> list[str]:
         """Why it cannot be used as it is; nothing where it can."""
-        found = []
+        found = list(self.wanted)
         for part in self.parts:
             # What is left over would do something where it was made, and here does nothing.
             taken = part.taken

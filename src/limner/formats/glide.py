@@ -1,4 +1,7 @@
-"""GLIDE as it was released: `base.pt`, `upsample.pt`, and both again with what they need to mend."""
+"""GLIDE as it was released: `base.pt`, `upsample.pt`, and both again with what they need to mend.
+
+One file is one network; a folder may hold all that paint together, and the noised CLIP that guides.
+"""
 
 from collections.abc import Iterator
 
@@ -7,9 +10,9 @@ from torch import Tensor
 
 from limner.diffusion.spec import DiffusionSpec
 from limner.errors import LimnerError
-from limner.formats import adm
+from limner.formats import adm, glide_clip
 from limner.formats.contents import Contents
-from limner.formats.format import Assumptions, Format, Opened, part
+from limner.formats.format import Assumptions, Format, Opened, Part, part
 from limner.formats.places import Place, both
 from limner.glide import Glide, GlideConfig
 from limner.glide.model import COLOURS, KNOWN
@@ -25,17 +28,55 @@ KINDS = {
     2 * COLOURS + KNOWN: (True, True),
 }
 BASE, LARGE = 64, 256
+NAMES = ("base", "upsampler", "base_inpaint", "upsampler_inpaint", "clip")
 # Pixels a side of what it is tried with, which all that were published can halve.
 TRIED = 64
 
 
 def fits(contents: Contents) -> bool:
-    """A U-Net with a text transformer whose padding is learned."""
+    """A U-Net with a text transformer whose padding is learned; in a folder, beside no other than its kin."""
+    kin = [paints(one) for one in contents.each()]
+    return any(kin) and all(
+        found or glide_clip.half(one) for found, one in zip(kin, contents.each(), strict=True)
+    )
+
+
+def paints(contents: Contents) -> bool:
+    """Whether a file holds a base or an upsampler."""
     return contents.tensors.keys() >= SIGNS
 
 
 def read(contents: Contents, _assumptions: Assumptions) -> Opened:
-    """One part, base or upsampler. LimnerError for another number of input channels than GLIDE's four."""
+    """Parts base, upsampler, base_inpaint, upsampler_inpaint, clip, as far as they are there.
+
+    LimnerError for two of a kind, and for another number of input channels than GLIDE's four.
+    """
+    parts: dict[str, Part] = {}
+    assumed: dict[str, None] = {}
+    wanted: tuple[str, ...] = ()
+    for one in contents.each():
+        if paints(one):
+            found, said = network(one)
+            if found.name in parts:
+                raise LimnerError(f"{contents.path} holds two of {found.name}: leave one of them there")
+            parts[found.name] = found
+            assumed |= dict.fromkeys(said)
+    halves = tuple(one for one in contents.each() if glide_clip.half(one))
+    if halves:
+        parts["clip"], wanted, said = glide_clip.clip(contents, halves)
+        assumed |= dict.fromkeys(said)
+    names = [name for name in NAMES if name in parts]
+    return Opened(
+        format=f"GLIDE {', '.join(names)}",
+        contents=contents,
+        parts=tuple(parts[name] for name in names),
+        assumed=tuple(assumed),
+        wanted=wanted,
+    )
+
+
+def network(contents: Contents) -> tuple[Part, tuple[str, ...]]:
+    """The one network of a file, and what was assumed of it."""
     unet = adm.unet(contents)
     if unet.in_channels not in KINDS:
         raise LimnerError(
@@ -65,14 +106,12 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
             learned_variance=unet.out_channels == 2 * COLOURS,
         ),
     )
-    name = "upsampler" if upsampler else "base"
-    network = part(name, Glide, config, list(places(config)), contents.tensors, tried=tried)
+    name = f"{'upsampler' if upsampler else 'base'}{'_inpaint' if inpaint else ''}"
     assumed = (
         f"{config.resolution} pixels, a {schedule} schedule of 1000 steps, noise predicted, as released",
         f"heads of {adm.HEAD_WIDTH} numbers, as released",
     )
-    title = f"GLIDE {name}{', inpainting' if inpaint else ''}"
-    return Opened(format=title, contents=contents, parts=(network,), assumed=assumed)
+    return part(name, Glide, config, list(places(config)), contents.tensors, tried=tried), assumed
 
 
 def tried(glide: Glide) -> dict[str, Tensor]:

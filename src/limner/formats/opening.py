@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.errors import LimnerError
-from limner.formats import diffusers_unclip, glide, huggingface_clip, karlo, openai_clip, openai_dvae
+from limner.formats import (
+    diffusers_unclip,
+    glide,
+    glide_clip,
+    huggingface_clip,
+    karlo,
+    openai_clip,
+    openai_dvae,
+)
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
@@ -23,6 +31,7 @@ FORMATS: tuple[Format, ...] = (
     huggingface_clip.TEXT,
     openai_dvae.FORMAT,
     glide.FORMAT,
+    glide_clip.FORMAT,
     karlo.FORMAT,
     diffusers_unclip.FORMAT,
     diffusers_unclip.PRIOR,

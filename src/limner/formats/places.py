@@ -17,14 +17,21 @@ class Place:
 
     `packed`: heads and parts of an attention whose rows they keep by head, [head][q|k|v], where ours are
     [q|k|v][head]. `ones`: dimensions of one that theirs begin with. When they are read, shapes that differ
-    by ones alone agree.
+    by ones alone agree. None among `theirs` is an equal part of ours that they do not have: each of its
+    numbers is `filled`, and written back it is left out.
     """
 
     ours: str
-    theirs: tuple[str, ...]
+    theirs: tuple[str | None, ...]
     turned: bool = False
     packed: tuple[int, int] | None = None
     ones: int = 0
+    filled: float = 0.0
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Those of `theirs` that they have."""
+        return tuple(name for name in self.theirs if name is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +69,16 @@ def take(
     state: dict[str, Tensor] = {}
     missing, wrong, used = [], [], set(ignored)
     for place in places:
-        absent = [name for name in place.theirs if name not in tensors]
-        used |= set(place.theirs)
+        absent = [name for name in place.named if name not in tensors]
+        used |= set(place.named)
         if absent:
             missing += absent
             continue
-        parts = [tensors[name] for name in place.theirs]
         wanted = shapes[place.ours]
+        parts = _parts(place, tensors, wanted)
         found = _joined(parts, place, math.prod(wanted))
         if found is None or _bare(found.shape) != _bare(wanted):
-            named = zip(place.theirs, parts, strict=True)
-            of = " and ".join(f"{name} {tuple(part.shape)}" for name, part in named)
+            of = " and ".join(f"{name} {tuple(tensors[name].shape)}" for name in place.named)
             wrong.append(f"{of} where {wanted} is needed{', transposed' if place.turned else ''}")
             continue
         state[place.ours] = found.reshape(wanted)
@@ -99,8 +105,20 @@ def give(places: Iterable[Place], state: Mapping[str, Tensor]) -> dict[str, Tens
             tensor = rearrange(tensor, "(kinds heads d) ... -> (heads kinds d) ...", heads=heads, kinds=kinds)
         tensor = tensor.reshape((1,) * place.ones + tuple(tensor.shape))
         parts = tensor.chunk(len(place.theirs)) if len(place.theirs) > 1 else [tensor]
-        found |= {name: part.contiguous() for name, part in zip(place.theirs, parts, strict=True)}
+        for name, part in zip(place.theirs, parts, strict=True):
+            if name is not None:
+                found[name] = part.contiguous()
     return found
+
+
+def _parts(place: Place, tensors: Mapping[str, Tensor], wanted: tuple[int, ...]) -> list[Tensor]:
+    """Their tensors, and what is filled where they have none."""
+    if place.named == place.theirs:
+        return [tensors[name] for name in place.named]
+    shape = (wanted[0] // len(place.theirs), *wanted[1:]) if wanted else ()
+    like = tensors[place.named[0]] if place.named else torch.empty(0)
+    filled = torch.full(shape, place.filled, dtype=like.dtype, device=like.device)
+    return [filled if name is None else tensors[name] for name in place.theirs]
 
 
 def _joined(parts: list[Tensor], place: Place, numbers: int) -> Tensor | None:

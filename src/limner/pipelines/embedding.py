@@ -58,10 +58,7 @@ def reader(weights: Path | None, device: str) -> Reader:
     if weights is not None and weights.exists() and not checkpoint.is_ours(folder):
         return theirs(weights, place)
     clip = loaded(folder, ClipConfig, Clip, place)
-    if clip.config.vision.times is not None:
-        raise LimnerError(
-            f"{folder} holds the CLIP that guides GLIDE, which reads noised pictures: give another"
-        )
+    check_clean(clip.config, folder)
     return Reader(clip, ClipTokenizer(clip.config.text.vocabulary), checkpoint.digest(folder))
 
 
@@ -70,6 +67,7 @@ def theirs(weights: Path, place: torch.device) -> Reader:
     found = usable(opened(weights))
     for part in found.parts:
         if isinstance(part.config, ClipConfig):
+            check_clean(part.config, weights)
             tokenizer = clip_words(part.config.text.vocabulary, weights)
             clip = network(part)
             assert isinstance(clip, Clip)
@@ -85,6 +83,14 @@ def clip_words(vocabulary: int, weights: Path) -> ClipTokenizer:
             "its words are another tokenizer's, which is not here"
         )
     return ClipTokenizer(vocabulary)
+
+
+def check_clean(config: ClipConfig, path: Path) -> None:
+    """Raise LimnerError for a CLIP that reads noised pictures."""
+    if config.vision.times is not None:
+        raise LimnerError(
+            f"{path} holds the CLIP that guides GLIDE, which reads noised pictures: give another"
+        )
 
 
 def clip_folder(weights: Path | None) -> Path:

@@ -4,10 +4,10 @@ Nichol et al. 2021. `Glide.paint` is the figure, `read`, `draw`, `enlarge`; `inp
 `redraw` begins from a picture (Meng et al. 2021, "SDEdit").
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias, overload
 
@@ -16,23 +16,25 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from limner import __version__, checkpoint
-from limner.clip import Clip, ClipConfig
+from limner import __version__
+from limner.clip import Clip
 from limner.data.folder import upright
 from limner.diffusion.guidance import held
 from limner.diffusion.process import Denoiser, Steer
 from limner.diffusion.seamless import seamless
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
-from limner.glide import Caption, GlideConfig, read_ids, toward_caption
+from limner.glide import Caption, read_ids, toward_caption
 from limner.glide import Glide as Network
 from limner.pipelines.devices import device_named
+from limner.pipelines.glide_parts import MENDING, PARTS, VOCABULARY, OwnParts, ReleasedParts, Words, parts_at
 from limner.pipelines.known import Kept, known_of
-from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.pictures import seen
 from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import sample, scales, sides, within_pixels
 from limner.pipelines.settings import (
+    GLIDE,
+    GLIDE_AS_RELEASED,
     Commission,
     GlideSettings,
     Precision,
@@ -42,10 +44,8 @@ from limner.pipelines.settings import (
 )
 from limner.pipelines.stages import Drawn, Enlarged, Read, eight_bit
 from limner.pipelines.words import checked_words, told_of_unknown
-from limner.text import PADDING, CaptionTokenizer, ClipTokenizer
+from limner.text import CLIP_VOCAB_SIZE, PADDING, ClipTokenizer, Gpt2Tokenizer
 
-PARTS = ("base", "upsampler", "clip")
-VOCABULARY = "bpe.json"
 # As DALL-E 2's: how many pictures are in work at once, so that memory stays bounded.
 DRAWN_AT_ONCE = 16
 ENLARGED_AT_ONCE = 4
@@ -59,27 +59,33 @@ def _silently(_: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Glide:
-    """The networks, a tokenizer for each reader, the `digest` of all weights, the U-Nets' arithmetic."""
+    """The networks, a tokenizer for each reader, the `digest` of all weights, the U-Nets' arithmetic.
+
+    Without a `clip` none can guide. `mender`: where other networks mend than paint, a painter of those, made
+    when it is first asked for.
+    """
 
     base: Network
     upsampler: Network
-    clip: Clip
-    base_tokenizer: CaptionTokenizer
-    upsampler_tokenizer: CaptionTokenizer
-    clip_tokenizer: ClipTokenizer
+    clip: Clip | None
+    base_tokenizer: Words
+    upsampler_tokenizer: Words
     digest: str
     precision: Precision = "fp32"
     compiled: bool = False
+    mender: "Callable[[], Glide] | None" = None
 
     def __post_init__(self) -> None:
         """Refuse parts that were not trained for one another."""
-        base, upsampler, clip = self.base.config, self.upsampler.config, self.clip.config
-        for name, given, wanted in (
-            ("base's low", base.low, None),
-            ("upsampler's low", upsampler.low, base.resolution),
-            ("clip's vision.resolution", clip.vision.resolution, base.resolution),
-            ("clip's vision.times", clip.vision.times, base.diffusion.steps),
-        ):
+        base, upsampler = self.base.config, self.upsampler.config
+        asked = [("base's low", base.low, None), ("upsampler's low", upsampler.low, base.resolution)]
+        if self.clip is not None:
+            vision = self.clip.config.vision
+            asked += [
+                ("clip's vision.resolution", vision.resolution, base.resolution),
+                ("clip's vision.times", vision.times, base.diffusion.steps),
+            ]
+        for name, given, wanted in asked:
             if given != wanted:
                 raise LimnerError(
                     f"these parts do not belong together: the {name} is {given} where {wanted} is needed; "
@@ -99,39 +105,66 @@ class Glide:
     def load(
         cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32", compile: bool = False
     ) -> "Glide":
-        """Read `folder`/{base, upsampler, clip}, each a checkpoint folder, as float32.
+        """Read what lies in `folder`, as float32: a line of limner's own, or GLIDE as it was released.
 
-        With `precision` "bf16" the U-Nets are in bfloat16; with `compile`, PyTorch's compiler fuses them
-        at their first steps. Raises ValueError for a device that is not there, LimnerError, naming the file,
-        for weights that are missing, damaged or of different families.
+        The first has {base, upsampler, clip}, each a checkpoint folder; the second base.pt and upsample.pt,
+        and, if they are there, base_inpaint.pt and upsample_inpaint.pt, which mend, and both files of the
+        noised CLIP; or what `limner convert` made of them. With `precision` "bf16" the U-Nets are in
+        bfloat16; with `compile`, PyTorch's compiler fuses them at their first steps. Raises ValueError for a
+        device that is not there, LimnerError, naming the file, for weights that are missing, damaged or of
+        different families.
         """
-        place = device_named(device)
-        if not folder.is_dir():
-            raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
-        clip = loaded(folder / "clip", ClipConfig, Clip, place)
-        base, upsampler = (loaded(folder / part, GlideConfig, Network, place) for part in PARTS[:2])
-        if precision == "bf16":
-            base.backbone.to(torch.bfloat16)
-            upsampler.backbone.to(torch.bfloat16)
-        if compile:
-            base.backbone.compile()
-            upsampler.backbone.compile()
-        return cls(
-            base=base,
-            upsampler=upsampler,
-            clip=clip,
-            base_tokenizer=CaptionTokenizer.load(folder / "base" / VOCABULARY),
-            upsampler_tokenizer=CaptionTokenizer.load(folder / "upsampler" / VOCABULARY),
-            clip_tokenizer=ClipTokenizer(clip.config.text.vocabulary),
-            digest=digest(folder),
-            precision=precision,
-            compiled=compile,
-        )
+        place, parts = device_named(device), parts_at(folder)
+        clip = parts.clip(place) if "clip" in parts.names else None
+
+        def painter(mends: bool) -> "Glide":
+            names = [_chosen(parts, name, mends) for name in PARTS[:2]]
+            base, upsampler = (parts.glide(name, place) for name in names)
+            if precision == "bf16":
+                base.backbone.to(torch.bfloat16)
+                upsampler.backbone.to(torch.bfloat16)
+            if compile:
+                base.backbone.compile()
+                upsampler.backbone.compile()
+            words = [
+                parts.words(name, network.config.text.vocabulary)
+                for name, network in zip(names, (base, upsampler), strict=True)
+            ]
+            others = not mends and any(_chosen(parts, name, True) != name for name in names)
+            return cls(
+                base=base,
+                upsampler=upsampler,
+                clip=clip,
+                base_tokenizer=words[0],
+                upsampler_tokenizer=words[1],
+                digest=parts.digest([*names, *(() if clip is None else ("clip",))]),
+                precision=precision,
+                compiled=compile,
+                mender=cache(lambda: painter(True)) if others else None,
+            )
+
+        return painter(False)
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return self.clip.log_scale.device
+        return self.base.text.positions.device
+
+    @property
+    def usual(self) -> GlideSettings:
+        """How it paints unless somebody says otherwise: what was released, as its authors' examples do."""
+        return GLIDE_AS_RELEASED if isinstance(self.base_tokenizer, Gpt2Tokenizer) else GLIDE
+
+    @property
+    def mending(self) -> "Glide":
+        """The painter that `inpaint` is left to: of other networks, or itself."""
+        return self if self.mender is None else self.mender()
+
+    @cached_property
+    def clip_tokenizer(self) -> ClipTokenizer:
+        """The words that noised CLIP reads: the released one has all of CLIP's, in a longer table."""
+        assert self.clip is not None
+        return ClipTokenizer(min(self.clip.config.text.vocabulary, CLIP_VOCAB_SIZE))
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -225,6 +258,10 @@ class Glide:
         on_tick: Callable[[Tick], None] | None = None,
     ) -> Iterator[GlideStage]:
         """The same, handing out what each step made, as `paint` does with `stages`."""
+        if self.mender is not None:
+            return self.mending.inpaint_stages(
+                image, mask, prompt, count=count, size=size, seed=seed, settings=settings, on_tick=on_tick
+            )
         chosen, side, wanted = self._asked(prompt, count, size, seed, settings)
         for name, network in (("base", self.base), ("upsampler", self.upsampler)):
             if not network.config.inpaint:
@@ -385,7 +422,7 @@ class Glide:
         large = sample(
             network,
             upsampler.config.diffusion,
-            draws.normal(3, side, side),
+            settings.upsampler_temperature * draws.normal(3, side, side),
             draws,
             sampler=settings.upsampler_sampler,
             steps=settings.upsampler_steps,
@@ -402,7 +439,7 @@ class Glide:
 
     def _steer(self, wanted: Sequence[Commission], scale: float) -> Steer | None:
         """Where noised CLIP would have a picture of these words go."""
-        if scale == 0:
+        if scale == 0 or self.clip is None:
             return None
         prompts = [commission.prompt for commission in wanted]
         ids = self.clip_tokenizer(prompts, self.clip.config.text.context).to(self.device)
@@ -421,7 +458,7 @@ class Glide:
         """Every stage of the first few pictures, then of the next few."""
         enlarging = size != self.sizes[0]
         share = 1.0 if begun is None else begun.strength
-        steps = max(1, round(share * settings.steps)) + (settings.upsampler_steps if enlarging else 0)
+        steps = max(1, round(share * settings.steps)) + (settings.upsampler_evaluations if enlarging else 0)
         clock = Clock(len(wanted) * steps, on_tick)
         for start in range(0, len(wanted), DRAWN_AT_ONCE):
             read = self.read(wanted[start : start + DRAWN_AT_ONCE])
@@ -440,10 +477,15 @@ class Glide:
         settings: GlideSettings | None,
     ) -> tuple[GlideSettings, int, tuple[Commission, ...]]:
         """What is wanted, or ValueError for what cannot be painted."""
-        chosen, side = settings or GlideSettings(), self._side(size)
+        chosen, side = settings or self.usual, self._side(size)
         wanted = commissions(prompts, count=count, seed=seed)
         checked_words(prompts)
         self._check_steps(chosen)
+        if chosen.scales[1] and self.clip is None:
+            raise ValueError(
+                f"guidance_kind is '{chosen.guidance_kind}', and these weights have no noised CLIP to guide: "
+                "put both of its files beside them, or choose classifier-free"
+            )
         return chosen, side, wanted
 
     def _side(self, size: int | None) -> int:
@@ -455,7 +497,7 @@ class Glide:
     def _check_steps(self, settings: GlideSettings) -> None:
         for name, steps, network in (
             ("steps", settings.steps, self.base),
-            ("upsampler_steps", settings.upsampler_steps, self.upsampler),
+            ("upsampler_steps", settings.upsampler_evaluations, self.upsampler),
         ):
             if steps > network.config.diffusion.steps:
                 raise ValueError(
@@ -472,10 +514,10 @@ class Begun:
     strength: float
 
 
-def digest(folder: Path) -> str:
-    """Twelve hexadecimal digits for the weights of all parts and their words together."""
-    words = [hashlib.sha256((folder / part / VOCABULARY).read_bytes()).hexdigest() for part in PARTS[:2]]
-    return digest_of([*(checkpoint.digest(folder / part) for part in PARTS), *words])
+def _chosen(parts: OwnParts | ReleasedParts, name: str, mends: bool) -> str:
+    """The base or the upsampler that mends, or that does not, and the other one where there is but one."""
+    first, other = (name + MENDING, name) if mends else (name, name + MENDING)
+    return first if first in parts.names else other
 
 
 def _bounds(around: Kept | None) -> Callable[[Denoiser], Denoiser]:

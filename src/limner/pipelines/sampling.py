@@ -12,7 +12,7 @@ from limner.diffusion.samplers import Step, ancestral, ddim, dpm_solver_pp_2m, h
 from limner.diffusion.schedule import Schedule
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
-from limner.pipelines.settings import Sampler
+from limner.pipelines.settings import Sampler, Spacing
 
 # Levels → the variance of the step down from each of them.
 Variance: TypeAlias = Callable[[Schedule], Float[Tensor, "steps"]]
@@ -37,7 +37,7 @@ def sample(
     draws: Draws,
     *,
     sampler: Sampler,
-    steps: int,
+    steps: Spacing,
     scales: Sequence[float],
     bounds: Callable[[Denoiser], Denoiser],
     advance: Callable[[], None],
@@ -82,25 +82,37 @@ def walk(
     denoise: Denoiser,
     x_T: Float[Tensor, "b *d"],
     levels: Schedule,
-    steps: int,
+    steps: Spacing,
     draws: Draws,
     *,
     steer: Steer | None = None,
     variance: Variance | None = None,
 ) -> Iterator[Step]:
-    """The sampler of that name, on `steps` of these levels.
+    """The sampler of that name, on those of the levels that it visits in so many `steps`.
 
-    "dpm++" takes levels at equal distances in log-SNR, "heun" those of EDM, the others such at equal
-    distances in time. Only "ancestral" draws noise on the way, of the `variance` of every level where it is
-    known, and `steer`s its mean; the others want a denoiser that is steered already.
+    Only "ancestral" draws noise on the way, of the `variance` of every level where it is known, and `steer`s
+    its mean; the others want a denoiser that is steered already.
     """
+    chosen = visited(sampler, levels, steps)
     if sampler == "dpm++":
-        return dpm_solver_pp_2m(denoise, x_T, levels.log_snr_spaced(steps))
+        return dpm_solver_pp_2m(denoise, x_T, chosen)
     if sampler == "heun":
-        return heun(denoise, x_T, levels.edm_spaced(steps))
-    chosen = levels.respace(steps)
+        return heun(denoise, x_T, chosen)
     if sampler == "ddim":
         return ddim(denoise, x_T, chosen)
     if variance is None:
         return ancestral(denoise, x_T, chosen, draws, steer=steer)
     return ancestral(denoise, x_T, chosen, draws, variance=variance(chosen), steer=steer)
+
+
+def visited(sampler: Sampler, levels: Schedule, steps: Spacing) -> Schedule:
+    """A choice of levels that has a name, or so many of them.
+
+    "dpm++" takes such at equal distances in log-SNR, "heun" those of EDM, the others such at equal distances
+    in time.
+    """
+    if sampler == "dpm++" and isinstance(steps, int):
+        return levels.log_snr_spaced(steps)
+    if sampler == "heun" and isinstance(steps, int):
+        return levels.edm_spaced(steps)
+    return levels.respace(steps)

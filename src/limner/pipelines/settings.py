@@ -12,6 +12,8 @@ Prior: TypeAlias = Literal["diffusion", "autoregressive", "none"]
 Condition: TypeAlias = Literal["both", "clip", "text", "neither"]
 BlendNoise: TypeAlias = Literal["inverted", "shared"]
 GuidanceKind: TypeAlias = Literal["classifier-free", "clip", "both"]
+# A number of steps, or GLIDE's own choice of noise levels to enlarge at; see `diffusion.schedule.spaced`.
+Spacing: TypeAlias = int | Literal["fast27"]
 
 # What is painted with unless somebody says otherwise. Tuned on the weights that ship.
 PRIOR: Prior = "diffusion"
@@ -169,7 +171,8 @@ class GlideSettings:
 
     `guidance_kind` says which of the two scales counts: `guidance`, with the words over without, of which 1
     follows them as trained and 0 ignores them; `clip_guidance`, toward what noised CLIP takes them to mean,
-    of which 0 is none; or both. The upsampler reads the words and is not guided, as in the paper.
+    of which 0 is none; or both. The upsampler reads the words and is not guided, as in the paper; the noise
+    that it begins with is multiplied by `upsampler_temperature`.
     """
 
     sampler: Sampler = SAMPLER
@@ -178,7 +181,8 @@ class GlideSettings:
     guidance: float = GLIDE_GUIDANCE
     clip_guidance: float = CLIP_GUIDANCE
     upsampler_sampler: Sampler = SAMPLER
-    upsampler_steps: int = GLIDE_UPSAMPLER_STEPS
+    upsampler_steps: Spacing = GLIDE_UPSAMPLER_STEPS
+    upsampler_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what no sampler could do."""
@@ -189,10 +193,17 @@ class GlideSettings:
         ):
             if (given := getattr(self, name)) not in get_args(allowed):
                 raise ValueError(f"{name} is {given!r}: choose {_listed(get_args(allowed))}")
-        for name in ("steps", "upsampler_steps"):
-            checked_whole(name, getattr(self, name), 1, MOST_STEPS)
+        checked_whole("steps", self.steps, 1, MOST_STEPS)
+        if self.upsampler_steps != "fast27":
+            checked_whole("upsampler_steps", self.upsampler_steps, 1, MOST_STEPS)
         for name in ("guidance", "clip_guidance"):
             _not_negative(name, getattr(self, name), MOST_GUIDANCE)
+        _not_negative("upsampler_temperature", self.upsampler_temperature)
+
+    @property
+    def upsampler_evaluations(self) -> int:
+        """How many levels the upsampler is asked at."""
+        return 27 if self.upsampler_steps == "fast27" else self.upsampler_steps
 
     @property
     def scales(self) -> tuple[float, float]:
@@ -203,28 +214,6 @@ class GlideSettings:
     def described(self) -> dict[str, int | float | str]:
         """Every knob by name, for a picture's metadata."""
         return dataclasses.asdict(self)
-
-
-def glide_settings(
-    *,
-    steps: int = GLIDE_STEPS,
-    guidance_kind: GuidanceKind = "classifier-free",
-    guidance: float | None = None,
-    clip_guidance: float | None = None,
-) -> GlideSettings:
-    """Settings of what is asked for; None is the default. ValueError for a scale that does not count."""
-    if guidance is not None and guidance_kind == "clip":
-        raise ValueError(f"guidance is {guidance}, but CLIP alone guides: leave it out, or choose kind both")
-    if clip_guidance is not None and guidance_kind == "classifier-free":
-        raise ValueError(
-            f"clip_guidance is {clip_guidance}, but CLIP does not guide: choose guidance kind clip or both"
-        )
-    return GlideSettings(
-        steps=steps,
-        guidance_kind=guidance_kind,
-        guidance=GLIDE_GUIDANCE if guidance is None else guidance,
-        clip_guidance=CLIP_GUIDANCE if clip_guidance is None else clip_guidance,
-    )
 
 
 @dataclass(frozen=True)
@@ -411,3 +400,40 @@ def checked_whole(name: str, given: object, low: int, high: int) -> None:
 def _listed(allowed: Sequence[object]) -> str:
     *first, last = map(str, allowed)
     return f"{', '.join(first)} or {last}" if first else last
+
+
+GLIDE = GlideSettings()
+# As the authors' own examples paint with what they released.
+GLIDE_AS_RELEASED = GlideSettings(
+    sampler="ancestral",
+    steps=100,
+    guidance=3.0,
+    clip_guidance=3.0,
+    upsampler_sampler="ddim",
+    upsampler_steps="fast27",
+    upsampler_temperature=0.997,
+)
+
+
+def glide_settings(
+    *,
+    steps: int | None = None,
+    guidance_kind: GuidanceKind = "classifier-free",
+    guidance: float | None = None,
+    clip_guidance: float | None = None,
+    usual: GlideSettings = GLIDE,
+) -> GlideSettings:
+    """Settings of what is asked for; None is as `usual`. ValueError for a scale that does not count."""
+    if guidance is not None and guidance_kind == "clip":
+        raise ValueError(f"guidance is {guidance}, but CLIP alone guides: leave it out, or choose kind both")
+    if clip_guidance is not None and guidance_kind == "classifier-free":
+        raise ValueError(
+            f"clip_guidance is {clip_guidance}, but CLIP does not guide: choose guidance kind clip or both"
+        )
+    return dataclasses.replace(
+        usual,
+        steps=usual.steps if steps is None else steps,
+        guidance_kind=guidance_kind,
+        guidance=usual.guidance if guidance is None else guidance,
+        clip_guidance=usual.clip_guidance if clip_guidance is None else clip_guidance,
+    )

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
-from limner.text import CaptionTokenizer, ClipTokenizer, UnknownCharacterWarning, clean
+from limner.text import CaptionTokenizer, ClipTokenizer, Gpt2Tokenizer, UnknownCharacterWarning, clean
 
 
 def checked_words(prompts: str | Sequence[str], name: str = "prompt") -> None:
@@ -13,7 +13,9 @@ def checked_words(prompts: str | Sequence[str], name: str = "prompt") -> None:
             raise ValueError(f'{name} is {prompt[:20]!r}, without a word: give some, such as "a red apple"')
 
 
-def told_of_unknown(tokenizer: CaptionTokenizer | ClipTokenizer, prompts: Sequence[str]) -> None:
+def told_of_unknown(
+    tokenizer: CaptionTokenizer | ClipTokenizer | Gpt2Tokenizer, prompts: Sequence[str]
+) -> None:
     """Warn, once for all prompts, of characters that this reader has no token for."""
     if unknown := "".join(dict.fromkeys(c for prompt in prompts for c in tokenizer.unknown(prompt))):
         warnings.warn(

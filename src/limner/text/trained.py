@@ -4,7 +4,7 @@ import json
 import os
 import random
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class CaptionTokenizer:
         self.vocab_size = len(pieces)
         self._ids = {piece: index for index, piece in enumerate(pieces)}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
-        self._bpe = _tokenizer(models.BPE(vocab=self._ids, merges=list(merges)))
+        self._bpe = gpt2_split(models.BPE(vocab=self._ids, merges=list(merges)))
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int) -> "CaptionTokenizer":
@@ -59,7 +59,7 @@ class CaptionTokenizer:
             raise ValueError(f"captions is one string, {captions[:40]!r}: give a list of strings")
         if vocab_size < BYTES:
             raise ValueError(f"vocab_size is {vocab_size}: the {BYTES} bytes alone need as many")
-        learner = _tokenizer(models.BPE())
+        learner = gpt2_split(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=LEAST_FREQUENCY,
@@ -156,18 +156,28 @@ class CaptionTokenizer:
         if dropout and seeds is not None:
             dropped = [self.encode(t, dropout=dropout, seed=s) for t, s in zip(texts, seeds, strict=True)]
             encoded = [d if len(d) <= length else e for d, e in zip(dropped, encoded, strict=True)]
-        if long := [ids for ids in encoded if len(ids) > length]:
-            lost = self.decode(long[0][length:])
-            warnings.warn(
-                f"{len(long)} of {len(texts)} texts cut to {length} tokens; the first lost {quoted(lost)}",
-                CutCaptionWarning,
-                stacklevel=2,
-            )
-        rows = torch.full((len(texts), length), PADDING, dtype=torch.int64)
-        for row, ids in zip(rows, encoded, strict=True):
-            kept = ids[:length]
-            row[: len(kept)] = torch.tensor(kept, dtype=torch.int64)
-        return rows
+        return padded(encoded, length, self.decode)
+
+
+def padded(
+    encoded: Sequence[list[int]], length: int, decode: Callable[[Sequence[int]], str]
+) -> Int[Tensor, "b l"]:
+    """Rows of ids, `PADDING` behind their ends; one `CutCaptionWarning` for all that were too long.
+
+    To be called by what its user calls, so that the warning points there.
+    """
+    if long := [ids for ids in encoded if len(ids) > length]:
+        lost = decode(long[0][length:])
+        warnings.warn(
+            f"{len(long)} of {len(encoded)} texts cut to {length} tokens; the first lost {quoted(lost)}",
+            CutCaptionWarning,
+            stacklevel=3,
+        )
+    rows = torch.full((len(encoded), length), PADDING, dtype=torch.int64)
+    for row, ids in zip(rows, encoded, strict=True):
+        kept = ids[:length]
+        row[: len(kept)] = torch.tensor(kept, dtype=torch.int64)
+    return rows
 
 
 def spaced(text: str) -> str:
@@ -193,7 +203,8 @@ def merged(
     return pieces
 
 
-def _tokenizer(model: models.BPE) -> Tokenizer:
+def gpt2_split(model: models.BPE) -> Tokenizer:
+    """A tokenizer of bytes that splits text into words as GPT-2 does, each with the space before it."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
