@@ -21,6 +21,7 @@ CONVERT_HELP = """Write a checkpoint in limner's own format, or limner's in anot
 Activation = Literal["gelu", "quick_gelu"]
 Kept = Literal["by-head", "by-kind"]
 Noise = Literal["linear", "cosine"]
+Release = Literal["v2", "v3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,13 @@ class Reading:
     ] = None
     """How many numbers a head of attention has: in CLIP's picture tower, or in guided-diffusion's U-Net."""
     heads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its sizes)")] = None
-    """guided-diffusion: as many heads in every block, where they are not of one width."""
+    """guided-diffusion: as many heads in every block, where they are not of one width; ruDALL-E: how many."""
     kept: Annotated[Kept | None, arg(help_behavior_hint="(default: by its sizes)")] = None
     """guided-diffusion: how queries, keys and values lie; by-kind is its use_new_attention_order."""
     schedule: Annotated[Noise | None, arg(help_behavior_hint="(default: by its sizes)")] = None
     """guided-diffusion: of the noise that it was trained on."""
+    release: Annotated[Release | None, arg(help_behavior_hint="(default: by its masks, or v3)")] = None
+    """ruDALL-E: which one."""
 
     def assumptions(self) -> "Assumptions":
         """What was said about it; ValueError for a width or a number of heads that is none, and for both."""
@@ -57,6 +60,7 @@ class Reading:
             heads=self.heads,
             by_head=None if self.kept is None else self.kept == "by-head",
             schedule=self.schedule,
+            release=self.release,
         )
 
 
@@ -104,7 +108,7 @@ class Convert(Reading):
 
         path = resolved(self.path)
         if self.to == "huggingface" and checkpoint.is_ours(path):
-            for name in ("activation", "head_width", "heads", "kept", "schedule"):
+            for name in ("activation", "head_width", "heads", "kept", "schedule", "release"):
                 given = getattr(self, name)
                 if given is not None:
                     raise ValueError(

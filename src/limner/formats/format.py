@@ -18,7 +18,7 @@ class Assumptions:
     """What weights do not say, where somebody knows it.
 
     `activation`: CLIP's. `head_width`: of its picture tower, or of guided-diffusion's U-Net, which may also
-    have as many `heads` in every block, `by_head` or by kind, and another `schedule`.
+    have as many `heads` in every block, `by_head` or by kind, and another `schedule`. `release`: ruDALL-E's.
     """
 
     activation: str | None = None
@@ -26,6 +26,7 @@ class Assumptions:
     heads: int | None = None
     by_head: bool | None = None
     schedule: Literal["linear", "cosine"] | None = None
+    release: Literal["v2", "v3"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

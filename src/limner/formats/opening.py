@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.errors import LimnerError
-from limner.formats import glide, guided_diffusion, huggingface_clip, openai_clip, openai_dvae, taming
+from limner.formats import (
+    glide,
+    guided_diffusion,
+    huggingface_clip,
+    openai_clip,
+    openai_dvae,
+    rudalle,
+    taming,
+)
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
@@ -25,6 +33,7 @@ FORMATS: tuple[Format, ...] = (
     guided_diffusion.FORMAT,
     taming.FORMAT,
     taming.DETOKER_FORMAT,
+    rudalle.FORMAT,
 )
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
