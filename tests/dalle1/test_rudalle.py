@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from limner.autoregression import Sampling
 from limner.dalle1.rudalle import PADDING, RuDalle, RuDalleConfig, malevich, mask_of, sample, window
 from limner.draws import Draws
+from limner.errors import LimnerError
 from limner.formats import FORMATS, Assumptions, opened, rudalle, self_check, usable
 from limner.formats.contents import Contents
 from limner.formats.places import give
@@ -110,6 +111,10 @@ def test_every_tensor_of_the_published_one_has_its_place(release):
     assert part.config == config
     assert (part.taken.missing, part.taken.wrong, part.taken.unused) == ((), (), ())
     assert part.parameters == 1_310_410_880
+    # What no weights say: Malevich's heads are 128 wide, those of the 12 billion 64.
+    assert rudalle.read(contents, Assumptions()).assumed[0] == "16 heads, by its width"
+    with pytest.raises(LimnerError, match="2048 wide, which 5 heads do not divide: give --heads"):
+        rudalle.read(contents, Assumptions(heads=5))
 
 
 @pytest.mark.parametrize("release", ["v2", "v3"])

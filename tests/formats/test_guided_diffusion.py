@@ -74,7 +74,7 @@ def test_what_is_told_is_believed():
     found = guided_diffusion.read(contents, told)
     config = found.parts[0].config
     assert (config.unet.heads, config.unet.head_width, config.diffusion.schedule) == (None, 32, "cosine")
-    assert found.assumed[0].startswith("heads of 32 numbers in every block, kept by kind")
+    assert found.assumed[0].startswith("heads of 32 numbers in every block, kept by kind: as told")
     with pytest.raises(LimnerError, match="heads: 5 does not divide"):
         guided_diffusion.read(contents, Assumptions(heads=5))
 

@@ -75,9 +75,12 @@ def _painter(contents: Contents, told: Assumptions) -> Opened:
         diffusion=replace(spec(noise), learned_variance=seen.out_channels == 2 * COLOURS),
     )
     name = "adm" if config.low is None else "upsampler"
-    whose = (
-        "no published network has these sizes" if known is None else "as the published network of its sizes"
-    )
+    if (told.heads, told.head_width, told.by_head) != (None, None, None):
+        whose = "as told"
+    elif known is not None:
+        whose = "as the published network of its sizes"
+    else:
+        whose = "no published network has these sizes"
     try:
         standing = list(places(config, by_head=by_head))
     except ValueError as error:

@@ -48,11 +48,10 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
     found = contents.under("module.")
     vocabulary, width = found.shape("text_embeddings.weight")
     text = found.shape("text_pos_embeddings.weight")[0] - 1
-    heads = assumptions.heads or (
-        width // (assumptions.head_width or HEAD_WIDTH)
-        if assumptions.head_width or width not in HEADS
-        else HEADS[width]
-    )
+    told = assumptions.heads or (assumptions.head_width and width // assumptions.head_width)
+    heads = told or HEADS.get(width, width // HEAD_WIDTH)
+    if not heads or width % heads:
+        raise LimnerError(f"{contents.path} is {width} wide, which {heads} heads do not divide: give --heads")
     config = RuDalleConfig(
         text=text,
         text_vocabulary=vocabulary,
@@ -80,7 +79,7 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
     network = part(
         "rudalle", RuDalle, config, list(places(config)), found.tensors, tried=tried, ignored=masks
     )
-    assumed = [f"{heads} heads, by its width"]
+    assumed = [] if told else [f"{heads} heads, by its width"]
     if len(releases) > 1:
         assumed.append("release v3, for there are no masks that tell it from v2")
     return Opened(format="ruDALL-E", contents=contents, parts=(network,), assumed=tuple(assumed))
