@@ -12,7 +12,7 @@ import limner
 from limner.cli import main, unboxed
 from limner.cli.train import TAKES, Room, compiled, of_steps, recipe_of
 from limner.data.sample import sample_dir
-from limner.pipelines.dalle2 import PARTS, digest
+from limner.pipelines.dalle2_parts import PARTS, digest
 from limner.training import TrainConfig
 
 

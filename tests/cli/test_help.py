@@ -105,8 +105,8 @@ OPTIONS = {
         ),
         *("reconstructions", "reranking", "seed", "sheet", "study", "weights"),
     ],
-    "open": ["activation", "head-width", "json"],
-    "convert": ["activation", "head-width", "out", "to"],
+    "open": ["activation", "head-width", "heads", "json", "kept", "release", "schedule"],
+    "convert": ["activation", "head-width", "heads", "kept", "out", "release", "schedule", "to"],
     "info": [],
 }
 

@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from limner.cli import main
+from limner.formats import taming
+from limner.formats.places import give
 from limner.pipelines import load_autoencoder
 from limner.pipelines.autoencoders import word_colours
 from limner.pipelines.pictures import seen
 from limner.pipelines.png import MARGIN
 from limner.pipelines.stages import to_images
+from limner.vqgan import VqGan, VqGanConfig
 
 PANEL = 256
 PANELS = {"vae": 2, "vqvae": 3, "vqvae2": 4, "dvae": 3}
@@ -84,6 +87,32 @@ def test_a_picture_of_the_right_size_is_left_as_it_is(picture, reconstruct):
     assert path == "black-again.png"
     assert said.startswith("32×32 pixels; 384 bits; tokens: ")
     assert sorted(os.listdir()) == [picture.name, "black-again.png", "black.png"]
+
+
+def test_somebody_elses_vqgan(picture, tmp_path, capsys):
+    """As taming-transformers' training leaves it, at the size that those are of."""
+    config = VqGanConfig(
+        resolution=256,
+        stem=32,
+        widths=(32, 32, 32),
+        depth=1,
+        attention=(),
+        latent=4,
+        codes=16,
+        width=4,
+        choice="gumbel",
+        pixels="signed",
+    )
+    torch.manual_seed(0)
+    state = give(taming.places(config), VqGan(config).state_dict())
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    assert main(["reconstruct", str(picture), "--model", "vqgan", "--weights", "last.ckpt"]) == 0
+    path, said = capsys.readouterr().out.splitlines()
+    assert path == "paintings/my-apple-vqgan.png"
+    assert said.startswith("60×30 pixels, brought to 256×256; 16,384 bits; codes: ")
+    assert said.endswith("of 16 words in 64 by 64 places")
+    assert main(["reconstruct", str(picture), "--model", "vqgan"]) == 2
+    assert "no weights for vqgan ship: give --weights" in capsys.readouterr().err
 
 
 def test_in_a_folder_nothing_is_lost(picture, reconstruct):

@@ -19,7 +19,7 @@ from limner.errors import LimnerError
 from limner.formats import karlo, network, opened, self_check, usable
 from limner.formats.places import give
 from limner.layers.unet import UNetConfig
-from limner.pipelines.foreign import unclip
+from limner.pipelines.dalle2 import Dalle2
 
 EMBEDDING, CONTEXT, WORDS = 12, 77, 49_408
 
@@ -143,9 +143,9 @@ def test_a_folder_of_them_is_what_it_was(folder, prior, decoder, upsampler, clip
 
 
 def test_it_paints(folder):
-    painter = unclip(opened(folder), torch.device("cpu"), precision="fp32", compile=False)
+    painter = Dalle2.load(folder)
     (picture,) = painter.paint(
-        "a red apple", size=64, settings=replace(painter.defaults, prior_steps=2, steps=2)
+        "a red apple", size=64, settings=replace(painter.usual, prior_steps=2, steps=2)
     )
     assert picture.size == (64, 64)
 
@@ -154,7 +154,7 @@ def test_alone_a_prior_wants_its_statistics(folder):
     found = opened(folder / "prior.ckpt")
     assert found.complaints == ["prior: missing: statistics.0, statistics.1"]
     with pytest.raises(LimnerError, match="holds no CLIP"):
-        unclip(opened(folder / "decoder.ckpt"), torch.device("cpu"), precision="fp32", compile=False)
+        Dalle2.load(folder / "decoder.ckpt")
 
 
 def test_nothing_else_may_lie_there(folder, tmp_path):

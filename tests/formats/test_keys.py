@@ -225,6 +225,14 @@ def test_a_folder_of_glide_is_every_network_in_it():
     assert not [one for one in FORMATS if one.fits(published("glide_base", "openai_clip_RN50"))]
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in KEYS.glob("*.json")))
+def test_one_format_knows_it(name):
+    # Folders of a pipeline that are nothing without the others.
+    parts = ("diffusers_karlo_decoder", "diffusers_karlo_text_proj", "diffusers_karlo_super_res_first")
+    fitting = [one for one in FORMATS if one.fits(published(name))]
+    assert len(fitting) == (0 if name in parts else 1)
+
+
 def test_no_format_takes_another_for_its_own():
     every = {
         "openai_clip_RN50": openai_clip.FORMAT,

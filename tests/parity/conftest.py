@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from unittest.mock import MagicMock
@@ -54,4 +55,26 @@ def dall_e() -> Iterator[ModuleType]:
     finally:
         for name in set(sys.modules) - saved:
             if name.startswith("dall_e"):
+                del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def rudalle() -> Iterator[ModuleType]:
+    """The package's transformer; its `__init__` asks for all that its pictures go through."""
+    package = importlib.util.find_spec("rudalle")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("rudalle is not installed (requirements-parity.txt)")
+    saved = set(sys.modules)
+    for name, inside in (("rudalle", ""), ("rudalle.dalle", "/dalle")):
+        stand_in = ModuleType(name)
+        stand_in.__path__ = [place + inside for place in package.submodule_search_locations]
+        sys.modules[name] = stand_in
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which it is written with
+            model = importlib.import_module("rudalle.dalle.model")
+        yield model
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith("rudalle"):
                 del sys.modules[name]

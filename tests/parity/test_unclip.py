@@ -16,11 +16,10 @@ from limner.draws import Draws, mix
 from limner.errors import LimnerError
 from limner.formats import convert, opened, self_check, usable
 from limner.formats.writing import to_diffusers
-from limner.pipelines.dalle2 import KARLO, Dalle2
-from limner.pipelines.foreign import unclip
+from limner.pipelines.dalle2 import Dalle2
 from limner.pipelines.inversion import embed
 from limner.pipelines.manipulations import vary
-from limner.pipelines.settings import Commission
+from limner.pipelines.settings import UNCLIP_AS_RELEASED, Commission
 from limner.pipelines.stages import Imagined
 from limner.text.bpe import _merges, byte_letters
 from limner.weights import shipped
@@ -219,7 +218,7 @@ def test_the_same_picture(pipeline: Any, folder: Path, chance: dict[int, Draws],
     assert found.complaints == []
     assert found.assumed == ()
     assert all("gives" in self_check(part) for part in usable(found).parts)
-    painter = unclip(found, torch.device("cpu"), precision="fp32", compile=False)
+    painter = Dalle2.load(folder)
     (picture,) = painter.paint(PROMPT, seed=SEED)
     other = copy.deepcopy(pipeline)
     if sharp:
@@ -238,8 +237,8 @@ def test_the_same_picture(pipeline: Any, folder: Path, chance: dict[int, Draws],
 def test_converted_it_paints_the_same(folder: Path, tmp_path: Path) -> None:
     convert(opened(folder), tmp_path / "ours")
     painter = Dalle2.load(tmp_path / "ours")
-    direct = unclip(opened(folder), torch.device("cpu"), precision="fp32", compile=False)
-    assert painter.defaults == KARLO
+    direct = Dalle2.load(folder)
+    assert painter.usual == UNCLIP_AS_RELEASED
     for one, other in zip(painter.paint(PROMPT, seed=1), direct.paint(PROMPT, seed=1), strict=True):
         assert np.abs(np.asarray(one, dtype=np.int16) - np.asarray(other, dtype=np.int16)).max() <= 1
     with pytest.raises(LimnerError, match="does not look at pictures"):
@@ -255,7 +254,7 @@ def test_to_vary_pictures(chance: dict[int, Draws], tmp_path: Path) -> None:
     found = opened(tmp_path)
     assert [part.name for part in found.parts] == ["clip", "decoder", "upsampler"]
     assert found.assumed == ("a scale of 100 between CLIP's towers, as in all that OpenAI published",)
-    painter = unclip(found, torch.device("cpu"), precision="fp32", compile=False)
+    painter = Dalle2.load(tmp_path)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
     seen = embed(painter, [image])
     expected = other.image_encoder(normalised(image)).image_embeds
@@ -270,9 +269,9 @@ def test_to_vary_pictures(chance: dict[int, Draws], tmp_path: Path) -> None:
             candidates=seen[:, None],
             scores=torch.ones(1, 1),
         ),
-        KARLO,
+        UNCLIP_AS_RELEASED,
     )
-    (picture,) = painter.enlarge(drawn, KARLO).images()
+    (picture,) = painter.enlarge(drawn, UNCLIP_AS_RELEASED).images()
     pixels = theirs(other, chance, image_embeddings=expected)
     assert np.abs(np.asarray(picture, dtype=np.float64) - pixels).max() <= 1.0
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from limner import checkpoint
 from limner.errors import LimnerError
+from limner.formats import convert, opened, taming
+from limner.formats.places import give
 from limner.pipelines import load_autoencoder
 from limner.pipelines.autoencoders import (
     LOADERS,
@@ -19,6 +21,7 @@ from limner.pipelines.autoencoders import (
     word_colours,
 )
 from limner.vae import Vae, VaeConfig
+from limner.vqgan import Decoder, VqGan, VqGanConfig
 from limner.vqvae import Codes
 
 GRIDS = {
@@ -27,6 +30,18 @@ GRIDS = {
     "vqvae2": {"top": (4, 4), "bottom": (8, 8)},
     "dvae": {"tokens": (8, 8)},
 }
+VQGAN = VqGanConfig(
+    resolution=256,
+    stem=32,
+    widths=(32, 32),
+    depth=1,
+    attention=(2,),
+    latent=6,
+    codes=16,
+    width=4,
+    choice="nearest",
+    pixels="signed",
+)
 VOCABULARY = {"vae": None, "vqvae": 16, "vqvae2": 16, "dvae": 64}
 
 
@@ -123,7 +138,7 @@ def test_all_that_are_there(autoencoders, tmp_path):
 
 
 def test_what_does_not_load_is_named(autoencoders, tmp_path):
-    with pytest.raises(ValueError, match=r"^name is 'gan': choose vae, vqvae, vqvae2, dvae$"):
+    with pytest.raises(ValueError, match=r"^name is 'gan': choose vae, vqvae, vqvae2, dvae, vqgan$"):
         load_autoencoder("gan")
     with pytest.raises(ValueError, match=r"^device is 'gpu'"):
         load_autoencoder("vae", weights=autoencoders, device="gpu")
@@ -135,6 +150,33 @@ def test_what_does_not_load_is_named(autoencoders, tmp_path):
     shutil.rmtree(half / "prior")
     with pytest.raises(LimnerError, match=r"^no checkpoint at .*half/prior"):
         load_autoencoder("vqvae", weights=half)
+
+
+def test_a_vqgan_as_it_was_saved_and_as_it_was_converted(tmp_path):
+    """The digests differ, of what the one and the other file hold; pictures and codes are the same."""
+    torch.manual_seed(0)
+    model = VqGan(VQGAN)
+    state = give(taming.places(VQGAN), model.state_dict())
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "last.ckpt")
+    convert(opened(tmp_path / "last.ckpt"), tmp_path / "ours")
+    theirs, ours = (load_autoencoder("vqgan", weights=tmp_path / name) for name in ("last.ckpt", "ours"))
+    assert (theirs.resolution, theirs.vocabulary) == (ours.resolution, ours.vocabulary) == (256, 16)
+    x = pictures(2)
+    assert torch.equal(theirs.tokens(x)["codes"], model.encode(x))
+    assert torch.equal(ours.tokens(x)["codes"], model.encode(x))
+    torch.testing.assert_close(theirs.reconstruct(x), ours.reconstruct(x))
+    assert theirs.bits(x).tolist() == [16 * 16 * 4.0] * 2
+
+
+def test_what_is_no_vqgan_is_refused(tmp_path):
+    with pytest.raises(LimnerError, match=r"no weights for vqgan ship: give --weights the path"):
+        load_autoencoder("vqgan")
+    with pytest.raises(LimnerError, match=r"^no checkpoint at .*/none"):
+        load_autoencoder("vqgan", weights=tmp_path / "none")
+    half = give(taming.detoker_places(VQGAN), Decoder(VQGAN).state_dict())
+    torch.save(half, tmp_path / "detoker.pt")
+    with pytest.raises(LimnerError, match="is min-dalle detoker: give a VQGAN, encoder and decoder"):
+        load_autoencoder("vqgan", weights=tmp_path / "detoker.pt")
 
 
 @pytest.mark.parametrize("name", GRIDS)

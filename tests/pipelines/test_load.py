@@ -10,7 +10,8 @@ import torch
 import limner
 from limner import checkpoint
 from limner.errors import LimnerError
-from limner.pipelines.dalle2 import PARTS, Dalle2, digest
+from limner.pipelines.dalle2 import Dalle2
+from limner.pipelines.dalle2_parts import PARTS, digest
 from limner.pipelines.devices import device_named
 from limner.weights import shipped
 

@@ -19,6 +19,9 @@ CONVERT_HELP = """Write a checkpoint in limner's own format, or limner's in anot
   limner convert clips/b32 --to huggingface --out b32-hf"""
 
 Activation = Literal["gelu", "quick_gelu"]
+Kept = Literal["by-head", "by-kind"]
+Noise = Literal["linear", "cosine"]
+Release = Literal["v2", "v3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +35,33 @@ class Reading:
     head_width: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: by its settings, or 64)")
     ] = None
-    """CLIP: how many numbers a head of attention has in the picture tower."""
+    """How many numbers a head of attention has: in CLIP's picture tower, or in guided-diffusion's U-Net."""
+    heads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its sizes)")] = None
+    """guided-diffusion: as many heads in every block, where they are not of one width; ruDALL-E: how many."""
+    kept: Annotated[Kept | None, arg(help_behavior_hint="(default: by its sizes)")] = None
+    """guided-diffusion: how queries, keys and values lie; by-kind is its use_new_attention_order."""
+    schedule: Annotated[Noise | None, arg(help_behavior_hint="(default: by its sizes)")] = None
+    """guided-diffusion: of the noise that it was trained on."""
+    release: Annotated[Release | None, arg(help_behavior_hint="(default: by its masks, or v3)")] = None
+    """ruDALL-E: which one."""
 
     def assumptions(self) -> "Assumptions":
-        """What was said about it; ValueError for a width that is none."""
+        """What was said about it; ValueError for a width or a number of heads that is none, and for both."""
         from limner.formats import Assumptions
 
-        if self.head_width is not None and self.head_width < 1:
-            raise ValueError(f"head_width is {self.head_width}: give a whole number from 1")
-        return Assumptions(activation=self.activation, head_width=self.head_width)
+        for name, given in (("head_width", self.head_width), ("heads", self.heads)):
+            if given is not None and given < 1:
+                raise ValueError(f"{name} is {given}: give a whole number from 1")
+        if self.head_width is not None and self.heads is not None:
+            raise ValueError("head_width and heads are given: one follows from the other, give one")
+        return Assumptions(
+            activation=self.activation,
+            head_width=self.head_width,
+            heads=self.heads,
+            by_head=None if self.kept is None else self.kept == "by-head",
+            schedule=self.schedule,
+            release=self.release,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +109,8 @@ class Convert(Reading):
         path = resolved(self.path)
         write = {"huggingface": to_huggingface, "diffusers": to_diffusers}.get(self.to)
         if write is not None and any(map(checkpoint.is_ours, (path, path / "decoder"))):
-            for name, given in (("activation", self.activation), ("head_width", self.head_width)):
+            for name in ("activation", "head_width", "heads", "kept", "schedule", "release"):
+                given = getattr(self, name)
                 if given is not None:
                     raise ValueError(
                         f"{name} is {given}, but {path} is limner's own and says it: leave it out"

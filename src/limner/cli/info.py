@@ -51,13 +51,13 @@ def weights_table(model: str, folder: Path) -> "Table":
     from rich.table import Table
 
     from limner import checkpoint
-    from limner.pipelines import dalle1, dalle2, generators, glide_parts
+    from limner.pipelines import dalle1, dalle2_parts, generators, glide_parts
 
     match model:
         case "dalle1":
             whole, parts = dalle1.digest(folder), dalle1.parts_of(folder)
         case "dalle2":
-            whole, parts = dalle2.digest(folder), dalle2.parts_of(folder)
+            whole, parts = dalle2_parts.digest(folder), dalle2_parts.parts_of(folder)
         case "glide":
             whole, parts = glide_parts.digest(folder), {part: folder / part for part in glide_parts.PARTS}
         case _:

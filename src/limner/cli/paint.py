@@ -25,6 +25,7 @@ from limner.pipelines.settings import (
     TEMPERATURE,
     TOKEN_GUIDANCE,
     TOKEN_SIZES,
+    UNCLIP,
     Condition,
     GlideSettings,
     GuidanceKind,
@@ -201,10 +202,9 @@ class Paint:
         if self.weights is None and self.size is not None:
             checked_size(self.size, {"dalle1": TOKEN_SIZES, "glide": GLIDE_SIZES}.get(self.model, SIZES))
 
-    def _paint_settings(self) -> PaintSettings:
-        return PaintSettings(
-            **self._given("prior", "steps", "condition", "guidance", "text_guidance", "tile")
-        )
+    def _paint_settings(self, usual: PaintSettings = UNCLIP) -> PaintSettings:
+        given = self._given("prior", "steps", "condition", "guidance", "text_guidance", "tile")
+        return replace(usual, **given)
 
     def _glide_settings(self, usual: GlideSettings = GLIDE) -> GlideSettings:
         given = self._given("steps", "guidance", "guidance_kind", "clip_guidance")
@@ -270,7 +270,7 @@ class Paint:
             precision=self.precision,
             compile=self.compile,
         )
-        settings = self._paint_settings()
+        settings = self._paint_settings(painter.usual)
         size = painter.sizes[1] if self.size is None else self.size
         stages = painter.paint(
             self.prompts,

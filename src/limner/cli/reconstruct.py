@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 HELP = """Show what an autoencoder keeps of a picture: before, after, and the words in between.
   limner reconstruct apple.png
-  limner reconstruct apple.png --model vqvae2 --out apple-again.png"""
+  limner reconstruct apple.png --model vqvae2 --out apple-again.png
+  limner reconstruct apple.png --model vqgan --weights last.ckpt"""
 
 # Panels are at least this wide and high: small pictures are shown with every pixel as a square.
 PANEL = 256
@@ -27,12 +28,12 @@ class Reconstruct:
 
     image: Annotated[Positional[Path], arg(metavar="IMAGE")]
     """A picture of any size; it is brought to the model's, on white."""
-    model: Literal["vae", "vqvae", "vqvae2", "dvae"] = "dvae"
-    """Which autoencoder."""
+    model: Literal["vae", "vqvae", "vqvae2", "dvae", "vqgan"] = "dvae"
+    """Which autoencoder; vqgan does not ship."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: the model's folder."""
+    weights: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="(default: what ships)")] = None
+    """Weights of your own: the model's folder; for vqgan also taming-transformers' checkpoint."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 

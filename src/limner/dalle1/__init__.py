@@ -3,6 +3,7 @@
 A dVAE has turned the picture into a grid of codes; the transformer knows only token ids. Text comes first,
 so to go on from a caption is to paint it, and to go on from a caption and the top of a picture is to finish
 it. Attention within the image is sparse: rows, columns, and one convolution at the end.
+`rudalle` is the same as it was published in Russian.
 Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation".
 """
 

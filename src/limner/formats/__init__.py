@@ -4,7 +4,7 @@ One file for each format says how to know it, which of its tensors stands where,
 tell. Nothing is unpickled but by names that are on a list (`pickles`).
 """
 
-from limner.formats import huggingface_clip, openai_clip, openai_dvae
+from limner.formats import guided_diffusion, huggingface_clip, openai_clip, openai_dvae, rudalle, taming
 from limner.formats.format import Assumptions, Format, Opened, Part
 from limner.formats.opening import FORMATS, convert, network, opened, self_check, usable
 
@@ -15,11 +15,14 @@ __all__ = [
     "Opened",
     "Part",
     "convert",
+    "guided_diffusion",
     "huggingface_clip",
     "network",
     "openai_clip",
     "openai_dvae",
     "opened",
+    "rudalle",
     "self_check",
+    "taming",
     "usable",
 ]

@@ -2,9 +2,10 @@
 
 Blocks are numbered in one row on the way down and in another on the way up; what stands within one is told by
 its place: a residual block first, then attention where there is some, last a block that doubles the size.
-Attention keeps queries, keys and values by head.
+Attention keeps queries, keys and values by head, but in ADM's network for 64 pixels.
 """
 
+import math
 from collections.abc import Iterator
 
 from limner.errors import LimnerError
@@ -15,23 +16,42 @@ from limner.layers.unet import UNetConfig
 HEAD_WIDTH = 64
 
 
-def unet(contents: Contents) -> UNetConfig:
-    """A network's sizes by its shapes; heads are `HEAD_WIDTH` wide, as in all that were published with text.
+def unet(contents: Contents, *, heads: int | None = None, head_width: int = HEAD_WIDTH) -> UNetConfig:
+    """A network's sizes by its shapes; heads are told, for no shape says how many there are.
 
-    Raises LimnerError for shapes that are no U-Net's.
+    Unless told they are `HEAD_WIDTH` wide, as in all that were published with text. Raises LimnerError for
+    shapes that are no U-Net's.
     """
-    embedding, channels = _two(contents, "time_embed.0.weight")
     down, up = contents.numbered("input_blocks."), contents.numbered("output_blocks.")
     # The first block of the way up that ends by doubling the size is the last of its level.
     doubling = [
         number for number in range(up) if _inner(contents, f"output_blocks.{number}")[1:].count("residual")
     ]
     depth = doubling[0] if doubling else down - 1
-    levels, left = divmod(down, depth + 1)
-    if embedding != 4 * channels or left or up != down or depth < 1:
+    if up != down:
         raise LimnerError(
             f"{contents.path} has {down} blocks on the way down and {up} on the way up, which make no U-Net"
         )
+    out = contents.shape("out.2.weight")[0]
+    return _sizes(contents, depth=depth, out_channels=out, heads=heads, head_width=head_width)
+
+
+def half(contents: Contents, *, out_channels: int) -> UNetConfig:
+    """The sizes of a way down alone, of which the last level has attention. LimnerError where it has none."""
+    down, depth = contents.numbered("input_blocks."), 0
+    while depth < down and "attention" in _inner(contents, f"input_blocks.{down - 1 - depth}"):
+        depth += 1
+    return _sizes(contents, depth=depth, out_channels=out_channels, heads=None, head_width=HEAD_WIDTH)
+
+
+def _sizes(
+    contents: Contents, *, depth: int, out_channels: int, heads: int | None, head_width: int
+) -> UNetConfig:
+    embedding, sinusoids = _two(contents, "time_embed.0.weight")
+    down = contents.numbered("input_blocks.")
+    levels, left = divmod(down, depth + 1)
+    if embedding != 4 * sinusoids or left or depth < 1:
+        raise LimnerError(f"{contents.path} has {down} blocks on the way down, which make no U-Net")
     first = [1 + level * (depth + 1) for level in range(levels)]
     widths = [contents.shape(f"input_blocks.{number}.0.out_layers.3.weight")[0] for number in first]
     attention = tuple(
@@ -40,47 +60,34 @@ def unet(contents: Contents) -> UNetConfig:
         if "attention" in _inner(contents, f"input_blocks.{number}")
     )
     reads = [name for name in contents.tensors if name.endswith(".encoder_kv.weight")]
-    out, *_ = contents.shape("input_blocks.1.0.out_layers.3.weight")
+    # A first level that is narrower than the time's sinusoids: ADM's for 512 pixels.
+    channels = math.gcd(sinusoids, *widths)
     return UNetConfig(
         in_channels=contents.shape("input_blocks.0.0.weight")[1],
-        out_channels=contents.shape("out.2.weight")[0],
+        out_channels=out_channels,
         channels=channels,
+        time_width=None if channels == sinusoids else sinusoids,
         depth=depth,
         multipliers=tuple(width // channels for width in widths),
         attention=attention,
-        head_width=HEAD_WIDTH,
+        head_width=head_width,
+        heads=heads,
         context_width=contents.shape(reads[0])[1] if reads else None,
-        scale_shift=contents.shape("input_blocks.1.0.emb_layers.1.weight")[0] == 2 * out,
+        scale_shift=contents.shape("input_blocks.1.0.emb_layers.1.weight")[0] == 2 * widths[0],
         dropout=0.0,
         patch=1,
         canvas=0,
     )
 
 
-def places(config: UNetConfig, ours: str, theirs: str = "") -> Iterator[Place]:
-    """Where their tensors, whose names begin with `theirs`, stand in a `UNet` under the prefix `ours`."""
-    yield from both(f"{ours}time.net.0", f"{theirs}time_embed.0")
-    yield from both(f"{ours}time.net.2", f"{theirs}time_embed.2")
-    yield from both(f"{ours}stem", f"{theirs}input_blocks.0.0")
+def places(config: UNetConfig, ours: str, theirs: str = "", *, by_head: bool = True) -> Iterator[Place]:
+    """Where their tensors, whose names begin with `theirs`, stand in a `UNet` under the prefix `ours`.
+
+    `by_head`: whether queries, keys and values lie by head, as in all networks but one.
+    """
+    yield from half_places(config, ours, theirs, by_head=by_head)
     yield from both(f"{ours}norm", f"{theirs}out.0")
     yield from both(f"{ours}head", f"{theirs}out.2")
-    last = len(config.multipliers) - 1
-    channels, number = config.channels * config.multipliers[0], 0
-    for level, multiplier in enumerate(config.multipliers):
-        width = config.channels * multiplier
-        for _ in range(config.depth):
-            block = f"{theirs}input_blocks.{number + 1}"
-            yield from _residual(f"{ours}down.{number}.block", f"{block}.0", channels != width)
-            if 2**level in config.attention:
-                yield from _attention(f"{ours}down.{number}.attention", f"{block}.1", width, config)
-            channels, number = width, number + 1
-        if level < last:
-            yield from _residual(f"{ours}down.{number}", f"{theirs}input_blocks.{number + 1}.0", False)
-            number += 1
-    yield from _residual(f"{ours}middle_in", f"{theirs}middle_block.0", False)
-    if config.attention:
-        yield from _attention(f"{ours}middle_attention", f"{theirs}middle_block.1", channels, config)
-    yield from _residual(f"{ours}middle_out", f"{theirs}middle_block.{2 if config.attention else 1}", False)
     number = 0
     for level, multiplier in reversed(list(enumerate(config.multipliers))):
         width = config.channels * multiplier
@@ -90,11 +97,38 @@ def places(config: UNetConfig, ours: str, theirs: str = "") -> Iterator[Place]:
             block = f"{theirs}output_blocks.{number}"
             yield from _residual(f"{ours}up.{number}.block", f"{block}.0", True)
             if attends:
-                yield from _attention(f"{ours}up.{number}.attention", f"{block}.1", width, config)
+                attention = f"{ours}up.{number}.attention"
+                yield from _attention(attention, f"{block}.1", width, config, by_head=by_head)
             if level > 0 and step == config.depth:
                 doubling = f"{block}.{2 if attends else 1}"
                 yield from _residual(f"{ours}up.{number}.resample", doubling, False)
             number += 1
+
+
+def half_places(config: UNetConfig, ours: str, theirs: str = "", *, by_head: bool = True) -> Iterator[Place]:
+    """The same for the time, the way down and the middle."""
+    yield from both(f"{ours}time.net.0", f"{theirs}time_embed.0")
+    yield from both(f"{ours}time.net.2", f"{theirs}time_embed.2")
+    yield from both(f"{ours}stem", f"{theirs}input_blocks.0.0")
+    last = len(config.multipliers) - 1
+    channels, number = config.channels * config.multipliers[0], 0
+    for level, multiplier in enumerate(config.multipliers):
+        width = config.channels * multiplier
+        for _ in range(config.depth):
+            block = f"{theirs}input_blocks.{number + 1}"
+            yield from _residual(f"{ours}down.{number}.block", f"{block}.0", channels != width)
+            if 2**level in config.attention:
+                mine = f"{ours}down.{number}.attention"
+                yield from _attention(mine, f"{block}.1", width, config, by_head=by_head)
+            channels, number = width, number + 1
+        if level < last:
+            yield from _residual(f"{ours}down.{number}", f"{theirs}input_blocks.{number + 1}.0", False)
+            number += 1
+    yield from _residual(f"{ours}middle_in", f"{theirs}middle_block.0", False)
+    if config.attention:
+        mine = f"{ours}middle_attention"
+        yield from _attention(mine, f"{theirs}middle_block.1", channels, config, by_head=by_head)
+    yield from _residual(f"{ours}middle_out", f"{theirs}middle_block.{2 if config.attention else 1}", False)
 
 
 def _residual(ours: str, theirs: str, widens: bool) -> Iterator[Place]:
@@ -110,10 +144,15 @@ def _residual(ours: str, theirs: str, widens: bool) -> Iterator[Place]:
         yield from both(f"{ours}.skip", f"{theirs}.skip_connection")
 
 
-def _attention(ours: str, theirs: str, width: int, config: UNetConfig) -> Iterator[Place]:
-    heads = width // config.head_width
+def _attention(
+    ours: str, theirs: str, width: int, config: UNetConfig, *, by_head: bool = True
+) -> Iterator[Place]:
+    heads = config.heads_of(width)
     yield from both(f"{ours}.norm", f"{theirs}.norm")
-    yield from packed(f"{ours}.qkv", f"{theirs}.qkv", heads, 3)
+    if by_head:
+        yield from packed(f"{ours}.qkv", f"{theirs}.qkv", heads, 3)
+    else:
+        yield from both(f"{ours}.qkv", f"{theirs}.qkv")
     if config.context_width is not None:
         yield from packed(f"{ours}.context_kv", f"{theirs}.encoder_kv", heads, 2)
     yield from both(f"{ours}.out", f"{theirs}.proj_out")

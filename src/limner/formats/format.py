@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,18 @@ from limner.formats.places import Place, Taken, take
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """What weights do not say, where somebody knows it: CLIP's activation, and its picture tower's heads."""
+    """What weights do not say, where somebody knows it.
+
+    `activation`: CLIP's. `head_width`: of its picture tower, or of guided-diffusion's U-Net, which may also
+    have as many `heads` in every block, `by_head` or by kind, and another `schedule`. `release`: ruDALL-E's.
+    """
 
     activation: str | None = None
     head_width: int | None = None
+    heads: int | None = None
+    by_head: bool | None = None
+    schedule: Literal["linear", "cosine"] | None = None
+    release: Literal["v2", "v3"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,13 @@ from limner.formats import (
     diffusers_unclip,
     glide,
     glide_clip,
+    guided_diffusion,
     huggingface_clip,
     karlo,
     openai_clip,
     openai_dvae,
+    rudalle,
+    taming,
 )
 from limner.formats.contents import look
 from limner.formats.files import not_finite
@@ -35,6 +38,10 @@ FORMATS: tuple[Format, ...] = (
     karlo.FORMAT,
     diffusers_unclip.FORMAT,
     diffusers_unclip.PRIOR,
+    guided_diffusion.FORMAT,
+    taming.FORMAT,
+    taming.DETOKER_FORMAT,
+    rudalle.FORMAT,
 )
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

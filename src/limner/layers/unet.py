@@ -39,6 +39,9 @@ class UNetConfig:
 
     `norm`: "group" as in the papers, over all of a picture; "pixel", over the channels of each place alone,
     so that without attention a network does to a part of a picture what it does to the whole.
+
+    `heads`: as many heads in every attention block, in place of heads of one width; `time_width`: of the
+    sinusoids of the time where they are not as many as `channels`. Some of ADM's networks have them.
     """
 
     in_channels: int
@@ -54,11 +57,26 @@ class UNetConfig:
     patch: int
     canvas: int
     norm: Literal["group", "pixel"] = "group"
+    heads: int | None = None
+    time_width: int | None = None
+
+    @property
+    def sinusoids(self) -> int:
+        """Width of the time before it is embedded."""
+        return self.channels if self.time_width is None else self.time_width
 
     @property
     def embedding_width(self) -> int:
         """Width of the time embedding, and of whatever is added to it."""
-        return 4 * self.channels
+        return 4 * self.sinusoids
+
+    def heads_of(self, channels: int) -> int:
+        """How many heads attention over so many channels has; ValueError where they do not divide."""
+        if self.heads is None and channels % self.head_width:
+            raise ValueError(f"head_width: {self.head_width} does not divide {channels} channels")
+        if self.heads is not None and channels % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide {channels} channels")
+        return channels // self.head_width if self.heads is None else self.heads
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -133,9 +151,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, *, channels: int, config: UNetConfig) -> None:
         super().__init__()
-        if channels % config.head_width:
-            raise ValueError(f"head_width: {config.head_width} does not divide {channels} channels")
-        self.heads = channels // config.head_width
+        self.heads = config.heads_of(channels)
         self.norm = normalized(channels, config)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.context_kv = (
@@ -197,6 +213,24 @@ class Level(nn.Module):
         return x
 
 
+def descent(config: UNetConfig) -> tuple[list[Level | ResidualBlock], list[int]]:
+    """The way down, and the channels of each feature map that it passes, the stem's first."""
+    down: list[Level | ResidualBlock] = []
+    widths = [config.channels * config.multipliers[0]]
+    for level, multiplier in enumerate(config.multipliers):
+        out = config.channels * multiplier
+        for _ in range(config.depth):
+            block = ResidualBlock(channels=widths[-1], out=out, config=config)
+            attends = 2**level in config.attention
+            attention = AttentionBlock(channels=out, config=config) if attends else None
+            down.append(Level(block, attention, None))
+            widths.append(out)
+        if level < len(config.multipliers) - 1:
+            down.append(ResidualBlock(channels=out, out=out, config=config, resample=0.5))
+            widths.append(out)
+    return down, widths
+
+
 class UNet(nn.Module):
     """(x_t, t, condition) → prediction at the resolution of x_t."""
 
@@ -204,28 +238,12 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         patch_area = config.patch**2
-        self.time = TimeEmbedding(width=config.channels, out=config.embedding_width)
+        self.time = TimeEmbedding(width=config.sinusoids, out=config.embedding_width)
         first = config.channels * config.multipliers[0]
         self.stem = nn.Conv2d(config.in_channels * patch_area + config.canvas, first, 3, padding=1)
-
-        def attention(channels: int, factor: int) -> AttentionBlock | None:
-            return AttentionBlock(channels=channels, config=config) if factor in config.attention else None
-
-        down: list[Level | ResidualBlock] = []
-        skips = [first]
-        channels, factor = first, 1
-        for level, multiplier in enumerate(config.multipliers):
-            out = config.channels * multiplier
-            for _ in range(config.depth):
-                block = ResidualBlock(channels=channels, out=out, config=config)
-                down.append(Level(block, attention(out, factor), None))
-                channels = out
-                skips.append(channels)
-            if level < len(config.multipliers) - 1:
-                down.append(ResidualBlock(channels=channels, out=channels, config=config, resample=0.5))
-                skips.append(channels)
-                factor *= 2
+        down, skips = descent(config)
         self.down = nn.ModuleList(down)
+        channels = skips[-1]
 
         self.middle_in = ResidualBlock(channels=channels, out=channels, config=config)
         self.middle_attention = AttentionBlock(channels=channels, config=config) if config.attention else None
@@ -238,9 +256,10 @@ class UNet(nn.Module):
                 block = ResidualBlock(channels=channels + skips.pop(), out=out, config=config)
                 grow = level > 0 and i == config.depth
                 resample = ResidualBlock(channels=out, out=out, config=config, resample=2.0) if grow else None
-                up.append(Level(block, attention(out, factor), resample))
+                attends = 2**level in config.attention
+                attention = AttentionBlock(channels=out, config=config) if attends else None
+                up.append(Level(block, attention, resample))
                 channels = out
-            factor //= 2
         self.up = nn.ModuleList(up)
 
         self.norm = normalized(channels, config)

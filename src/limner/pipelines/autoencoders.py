@@ -1,5 +1,7 @@
 """VAE, VQ-VAE, VQ-VAE-2 and dVAE behind one door: what each keeps of a picture, and what comes back of it.
 
+So is VQGAN, of which no weights ship: somebody else's, as they are or converted.
+
 >>> model = load_autoencoder("dvae")
 >>> model.reconstruct(seen([image], model.resolution))
 """
@@ -18,9 +20,12 @@ from torch import Tensor
 from limner import checkpoint
 from limner.dvae import DVae, DVaeConfig
 from limner.errors import LimnerError
+from limner.formats import network as opened_network
+from limner.formats import opened, usable
 from limner.pipelines.devices import device_named
 from limner.pipelines.loading import loaded
 from limner.vae import Vae, VaeConfig, kl_to_normal
+from limner.vqgan import VqGan, VqGanConfig
 from limner.vqvae import CodePriorConfig, VqVae, VqVae2, VqVae2Config, VqVaeConfig
 from limner.vqvae.two_levels import TOP_FACTOR
 from limner.weights import shipped
@@ -31,7 +36,7 @@ PHI3 = 1.2207440846057596
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder:
-    """One of the four, whose weights have this `digest`, trained on pictures of `resolution` pixels a side.
+    """One of the five, whose weights have this `digest`, trained on pictures of `resolution` pixels a side.
 
     Pictures (B, 3, H, W) are in [-1, 1], and what is made of them comes back to where they lie. The VAE takes
     its own resolution alone, the others any that their grids divide: ValueError for the rest.
@@ -40,7 +45,7 @@ class Autoencoder:
     name: str
     digest: str
     resolution: int
-    network: Vae | VqVae | VqVae2 | DVae
+    network: Vae | VqVae | VqVae2 | DVae | VqGan
 
     @property
     def vocabulary(self) -> int | None:
@@ -50,6 +55,8 @@ class Autoencoder:
                 return None
             case DVae():
                 return self.network.config.vocabulary
+            case VqGan():
+                return self.network.config.codes
             case _:
                 return self.network.config.codebook.codes
 
@@ -64,7 +71,7 @@ class Autoencoder:
         match self.network:
             case Vae():
                 grids: dict[str, Tensor] = {}
-            case VqVae():
+            case VqVae() | VqGan():
                 grids = {"codes": self.network.encode(seen)}
             case VqVae2():
                 grids = self.network.encode(seen)._asdict()
@@ -92,13 +99,18 @@ class Autoencoder:
 def load_autoencoder(name: str, *, weights: Path | None = None, device: str = "cpu") -> Autoencoder:
     """The autoencoder called vae, vqvae, vqvae2 or dvae, with the weights that ship or those in `weights`.
 
-    `weights`: the model that `limner train` left, or a folder around it; for dvae also DALL-E 1's.
+    `weights`: the model that `limner train` left, or a folder around it; for dvae also DALL-E 1's. vqgan does
+    not ship: its `weights` are taming-transformers' checkpoint, or the folder that it was converted into.
     Raises ValueError for another name or a device that is not there, LimnerError for weights that do not
     load.
     """
-    if name not in LOADERS:
-        raise ValueError(f"name is {name!r}: choose {', '.join(LOADERS)}")
+    if name not in (*LOADERS, "vqgan"):
+        raise ValueError(f"name is {name!r}: choose {', '.join(LOADERS)}, vqgan")
     place = device_named(device)
+    if name == "vqgan":
+        if weights is None:
+            raise LimnerError("no weights for vqgan ship: give --weights the path of somebody's VQGAN")
+        return _vqgan(Path(weights), place)
     return LOADERS[name](model_folder(name, weights), place)
 
 
@@ -171,6 +183,21 @@ def _vqvae2(folder: Path, device: torch.device) -> Autoencoder:
     return Autoencoder(name="vqvae2", digest=digest, resolution=resolution, network=network)
 
 
+def _vqgan(path: Path, device: torch.device) -> Autoencoder:
+    """limner's own folder, or what others have saved."""
+    if not path.exists() or checkpoint.is_ours(path):
+        network, digest = loaded(path, VqGanConfig, VqGan, device), checkpoint.digest(path)
+    else:
+        found = usable(opened(path))
+        theirs = opened_network(found.parts[0])
+        if not isinstance(theirs, VqGan):
+            raise LimnerError(f"{path} is {found.format}: give a VQGAN, encoder and decoder")
+        network, digest = theirs.to(device), found.contents.digest()[:12]
+    resolution = network.config.resolution
+    return Autoencoder(name="vqgan", digest=digest, resolution=resolution, network=network)
+
+
+# Those that ship.
 LOADERS: dict[str, Callable[[Path, torch.device], Autoencoder]] = {
     "vae": _vae,
     "vqvae": _vqvae,

@@ -17,24 +17,26 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from limner import __version__, checkpoint
+from limner import __version__
 from limner.autoregression import Sampling
-from limner.clip import Clip, ClipConfig, TextWithProjection, TextWithProjectionConfig, unit
+from limner.clip import Clip, TextWithProjection, unit
 from limner.dalle2 import prior_autoregressive
-from limner.dalle2.decoder import ClipTextConfig, ClipTokens, Decoder, DecoderConfig
+from limner.dalle2.decoder import ClipTextConfig, ClipTokens, Decoder
 from limner.dalle2.objective import clip_reader
-from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
-from limner.dalle2.prior_diffusion import Prior, PriorConfig
-from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.dalle2.prior_autoregressive import AutoregressivePrior
+from limner.dalle2.prior_diffusion import Prior
+from limner.dalle2.upsampler import Upsampler
 from limner.diffusion.guidance import clipped
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
 from limner.pipelines import conditions
+from limner.pipelines.dalle2_parts import OTHER, SECOND, parts_at
 from limner.pipelines.devices import device_named
-from limner.pipelines.loading import digest_of, loaded
 from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.sampling import sample, scales, sides, unbounded, within_pixels
 from limner.pipelines.settings import (
+    UNCLIP,
+    UNCLIP_AS_RELEASED,
     Commission,
     PaintSettings,
     Precision,
@@ -46,28 +48,10 @@ from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Imagined, St
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 
-PARTS = ("clip", "prior", "decoder", "upsampler")
-# In clip's place, where that never looks at pictures.
-BLIND = "text_encoder"
-# What makes more of a painter that has it.
-SECOND = "upsampler_1024"
-OTHER = "prior_autoregressive"
 # How many pictures are in work at once, so that memory stays bounded whatever is asked for. An enlarged
 # picture takes sixteen times as much as a drawn one, and one that is enlarged again goes alone.
 DRAWN_AT_ONCE = 16
 ENLARGED_AT_ONCE = 4
-# As Karlo was released: DDPM's steps, unlike those above not tuned here.
-KARLO = PaintSettings(
-    prior_sampler="ancestral",
-    prior_steps=25,
-    prior_guidance=4.0,
-    prior_candidates=1,
-    sampler="ancestral",
-    steps=25,
-    guidance=8.0,
-    upsampler_sampler="ancestral",
-    upsampler_steps=7,
-)
 
 
 def _silently(_: int) -> None:
@@ -144,42 +128,25 @@ class Dalle2:
     def load(
         cls, folder: Path, *, device: str = "cpu", precision: Precision = "fp32", compile: bool = False
     ) -> "Dalle2":
-        """Read `folder`/{clip, prior, decoder, upsampler}, each a checkpoint folder, as float32.
+        """Read what lies in `folder`, as float32: a line of limner's own, or an unCLIP as others keep it.
 
-        `folder`/text_encoder may stand for clip, and prior be missing, where `limner convert` wrote it.
-        `folder`/upsampler_1024 and `folder`/prior_autoregressive too, if they are there. `precision` "bf16"
+        The first has {clip, prior, decoder, upsampler}, each a checkpoint folder, and maybe upsampler_1024
+        and prior_autoregressive; the second is Karlo's files, or a folder of diffusers, or what `limner
+        convert` made of them, where text_encoder may stand for clip, and prior be missing. `precision` "bf16"
         lets the U-Nets multiply in bfloat16; with `compile`, PyTorch's compiler fuses them at their first
         steps. Raises ValueError for a device that is not there, LimnerError, naming the file, for weights
         that are missing, damaged or of different families.
         """
-        place = device_named(device)
-        if not folder.is_dir():
-            raise LimnerError(f"no weights at {folder}: give a folder that holds {', '.join(PARTS)}")
-        clip: Clip | TextWithProjection
-        if (folder / BLIND).is_dir():
-            clip = loaded(folder / BLIND, TextWithProjectionConfig, TextWithProjection, place)
-        else:
-            clip = loaded(folder / "clip", ClipConfig, Clip, place)
-        decoder = loaded(folder / "decoder", DecoderConfig, Decoder, place)
-        prior = None
-        if (folder / "prior").is_dir() or not decoder.config.raw:
-            prior = loaded(folder / "prior", PriorConfig, Prior, place)
-        upsampler = loaded(folder / "upsampler", UpsamplerConfig, Upsampler, place)
-        second = None
-        if (folder / SECOND).is_dir():
-            second = loaded(folder / SECOND, UpsamplerConfig, Upsampler, place)
-        other = None
-        if (folder / OTHER).is_dir():
-            other = loaded(folder / OTHER, AutoregressivePriorConfig, AutoregressivePrior, place)
+        parts = parts_at(folder, device_named(device))
         painter = cls(
-            clip=clip,
-            prior=prior,
-            decoder=decoder,
-            upsampler=upsampler,
-            upsampler_1024=second,
-            prior_autoregressive=other,
-            tokenizer=ClipTokenizer(clip.config.text.vocabulary),
-            digest=digest(folder),
+            clip=parts.clip,
+            prior=parts.prior,
+            decoder=parts.decoder,
+            upsampler=parts.upsampler,
+            upsampler_1024=parts.upsampler_1024,
+            prior_autoregressive=parts.prior_autoregressive,
+            tokenizer=parts.tokenizer,
+            digest=parts.digest,
             precision=precision,
             compiled=compile,
         )
@@ -209,9 +176,9 @@ class Dalle2:
         return self.clip
 
     @property
-    def defaults(self) -> PaintSettings:
+    def usual(self) -> PaintSettings:
         """What it is painted with unless somebody says otherwise; Karlo's kind by Karlo's own steps."""
-        return KARLO if self.decoder.config.raw else PaintSettings()
+        return UNCLIP_AS_RELEASED if self.decoder.config.raw else UNCLIP
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -264,7 +231,7 @@ class Dalle2:
         EnlargedAgain instead, for up to 16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
-        chosen = settings or self.defaults
+        chosen = settings or self.usual
         side = self.sizes[1] if size is None else size
         checked_size(side, self.sizes)
         wanted = commissions(prompts, count=count, seed=seed)
@@ -566,20 +533,6 @@ class Dalle2:
 def given(upsampler: Upsampler, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Small pictures as the upsampler is given them: mostly as a file would hold them."""
     return eight_bit(pictures) if upsampler.config.rounded else pictures
-
-
-def parts_of(folder: Path) -> dict[str, Path]:
-    """The folders of the four parts, or of what stands for one, and of those that a line may have besides."""
-    parts = [BLIND, *PARTS[1:]] if (folder / BLIND).is_dir() else list(PARTS)
-    if (folder / "decoder").is_dir() and not (folder / "prior").is_dir():
-        parts.remove("prior")
-    more = [part for part in (OTHER, SECOND) if (folder / part).is_dir()]
-    return {part: folder / part for part in (*parts, *more)}
-
-
-def digest(folder: Path) -> str:
-    """Twelve hexadecimal digits for the weights of all parts together."""
-    return digest_of([checkpoint.digest(part) for part in parts_of(folder).values()])
 
 
 def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:

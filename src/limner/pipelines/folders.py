@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from limner import checkpoint
+from limner.dalle2.decoder import DecoderConfig
 from limner.errors import LimnerError
 from limner.formats import opened
 from limner.glide import GlideConfig
@@ -10,7 +11,7 @@ from limner.glide import GlideConfig
 # A line of limner's own, by a folder that no other has.
 OWN = {"base": "glide", "decoder": "dalle2", "transformer": "dalle1"}
 # Somebody else's, by a network of it.
-THEIRS = {GlideConfig: "glide"}
+THEIRS = {GlideConfig: "glide", DecoderConfig: "dalle2"}
 
 
 def model_of(path: Path) -> str:

@@ -402,6 +402,20 @@ def _listed(allowed: Sequence[object]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+UNCLIP = PaintSettings()
+# As Karlo was released: DDPM's steps, unlike those above not tuned here.
+UNCLIP_AS_RELEASED = PaintSettings(
+    prior_sampler="ancestral",
+    prior_steps=25,
+    prior_guidance=4.0,
+    prior_candidates=1,
+    sampler="ancestral",
+    steps=25,
+    guidance=8.0,
+    upsampler_sampler="ancestral",
+    upsampler_steps=7,
+)
+
 GLIDE = GlideSettings()
 # As the authors' own examples paint with what they released.
 GLIDE_AS_RELEASED = GlideSettings(
