@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from limner.clip.model import rn50, vit_b_32, vit_l_14
+from limner.dalle_mini import mega, mini
 from limner.dvae import DVaeConfig
 from limner.dvae.model import paper
-from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
+from limner.formats import dalle_mini, glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions
 from limner.glide.model import filtered, filtered_upsampler
@@ -43,6 +44,8 @@ def published(*names: str) -> Contents:
         (("hf_clip_ViT-B-32",), huggingface_clip, vit_b_32(), 398),
         (("openai_dvae_encoder", "openai_dvae_decoder"), openai_dvae, paper(), 150),
         (("openai_dvae_decoder", "openai_dvae_encoder"), openai_dvae, paper(), 150),
+        (("min_dalle_mini_encoder", "min_dalle_mini_decoder"), dalle_mini, mini(), 469),
+        (("min_dalle_mega_decoder", "min_dalle_mega_encoder"), dalle_mini, mega(), 925),
     ],
 )
 def test_every_tensor_has_one_place(names, room, config, count):
@@ -55,6 +58,18 @@ def test_every_tensor_has_one_place(names, room, config, count):
     uses = Counter(name for place in room.places(config) for name in place.theirs)
     assert set(uses.values()) == {1}
     assert len(uses) == sum(len(one.tensors) for one in contents.each()) == count
+
+
+def test_every_name_of_flax_has_one_place():
+    """As a training of DALL-E mini prints them: 42 arrays, most of them stacks of twelve layers."""
+    contents = published("flax_dalle_mini")
+    assert len(contents.tensors) == 42
+    found = dalle_mini.FORMAT.read(contents, Assumptions())
+    (part,) = found.parts
+    assert part.config == mini()
+    assert (part.taken.missing, part.taken.wrong, part.taken.unused) == ((), (), ())
+    # Three in each of the encoder's layers, four in each of the decoder's, and both of the last.
+    assert "scales of 1 in 86 norms before projections, which were trained without" in found.assumed
 
 
 @pytest.mark.parametrize("inpaint", [False, True])
@@ -105,11 +120,14 @@ def test_no_format_takes_another_for_its_own():
         "openai_dvae_encoder": openai_dvae,
         "glide_base": glide,
         "glide_upsample": glide,
+        "min_dalle_mini_encoder": dalle_mini,
+        "min_dalle_mini_decoder": dalle_mini,
+        "flax_dalle_mini": dalle_mini,
     }
     for name, room in every.items():
         fitting = [
             one
-            for one in (openai_clip, huggingface_clip, openai_dvae, glide)
+            for one in (openai_clip, huggingface_clip, openai_dvae, glide, dalle_mini)
             if one.FORMAT.fits(published(name))
         ]
         assert fitting == [room]

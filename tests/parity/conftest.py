@@ -55,3 +55,23 @@ def dall_e() -> Iterator[ModuleType]:
         for name in set(sys.modules) - saved:
             if name.startswith("dall_e"):
                 del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def min_dalle() -> Iterator[ModuleType]:
+    """Both halves of min-dalle's network; its `__init__` would ask for a library to download with."""
+    package = importlib.util.find_spec("min_dalle")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("min-dalle is not installed (requirements-parity.txt)")
+    saved = set(sys.modules)
+    files = ModuleType("min_dalle_files")
+    files.__path__ = [f"{place}/models" for place in package.submodule_search_locations]
+    sys.modules["min_dalle_files"] = files
+    try:
+        for name in ("dalle_bart_encoder", "dalle_bart_decoder"):
+            importlib.import_module(f"min_dalle_files.{name}")
+        yield files
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith("min_dalle_files"):
+                del sys.modules[name]

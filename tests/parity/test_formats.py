@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.clip import Clip, ClipConfig
 from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
+from limner.dalle_mini import DalleMini, ImageReader
 from limner.dvae import DVae, drawn_in
 from limner.errors import LimnerError
 from limner.formats import Assumptions, convert, network, opened, self_check, usable
@@ -286,3 +287,37 @@ def test_half_a_dvae_says_what_is_missing(dall_e: ModuleType, tmp_path: Path) ->
     found = opened(tmp_path / "encoder.pkl")
     assert "decoder:blocks.input.w" in found.parts[0].taken.missing
     assert len(found.complaints) == 1
+
+
+# --- DALL-E mini -----------------------------------------------------------------------------------
+
+
+def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
+    """Token by token, each with a memory of its own kind. min-dalle's is always of 64 words and 256 tokens."""
+    sizes = {"layer_count": 2, "embed_count": 128, "attention_head_count": 2, "glu_embed_count": 200}
+    encoder = randomised(
+        min_dalle.dalle_bart_encoder.DalleBartEncoder(
+            text_vocab_count=300, text_token_count=64, device="cpu", **sizes
+        )
+    )
+    decoder = randomised(
+        min_dalle.dalle_bart_decoder.DalleBartDecoder(image_vocab_count=16384, device="cpu", **sizes)
+    )
+    torch.save(encoder.state_dict(), tmp_path / "encoder.pt")
+    torch.save(decoder.state_dict(), tmp_path / "decoder.pt")
+    model = network(usable(opened(tmp_path)).parts[0])
+    assert isinstance(model, DalleMini)
+    text = torch.ones(2, 64, dtype=torch.int64)
+    text[0, :2] = torch.tensor([0, 2])
+    text[1, :6] = torch.tensor([0, 7, 99, 201, 55, 2])
+    image = torch.randint(0, 16384, (1, 5), generator=torch.Generator().manual_seed(1))
+    fed = torch.cat([torch.full((1, 1), 16384), image], dim=1)
+    memory = torch.zeros(2, 4, 256, 128)
+    reader = ImageReader(model, text)
+    with torch.inference_mode():
+        read = encoder(text)
+        seen = (text != 1)[:, None, None, :]
+        for n in range(6):
+            logits, memory = decoder(seen, read, memory, fed[:, n : n + 1], torch.tensor([n]))
+            ours = reader.read(image[:, n - 1 : n].expand(2, -1) if n else image[:, :0].expand(2, -1))
+            torch.testing.assert_close(ours, logits[:, -1, :16384], rtol=1e-5, atol=1e-4)

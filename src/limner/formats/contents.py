@@ -16,7 +16,7 @@ from limner.formats.files import AGAIN, json_beside, read
 # Settings that formats keep beside their weights.
 SETTINGS = ("open_clip_config.json", "config.json", "preprocessor_config.json")
 INDEX = ".safetensors.index.json", ".bin.index.json"
-SUFFIXES = ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl"
+SUFFIXES = ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from limner.errors import LimnerError
+from limner.formats import msgpack
 from limner.formats.pickles import BROKEN, Find, Storage, Thing, load, tensors_in
 
 AGAIN = "copy it again from its source"
@@ -47,7 +48,7 @@ class File:
 
 
 def read(path: Path) -> File:
-    """Read a .safetensors, .pt, .pth, .ckpt, .bin or .pkl file by what it holds, whatever it is called.
+    """Read a .safetensors, .pt, .pth, .ckpt, .bin, .pkl or .msgpack file by what it holds, whatever its name.
 
     Raises LimnerError for one that is missing, damaged, or asks for what is not allowed.
     """
@@ -65,11 +66,13 @@ def read(path: Path) -> File:
             return _safetensors(path)
         if first[:1] == b"\x80":
             return _pickles(path)
+        if msgpack.begins(first):
+            return _msgpack(path)
     except BROKEN as error:
         raise damaged(path, error) from error
     raise LimnerError(
         f"{path} is no checkpoint that limner knows by its first bytes: it reads safetensors and what torch "
-        "saves"
+        "and Flax save"
     )
 
 
@@ -158,6 +161,14 @@ def _pickles(path: Path) -> File:
     whole.seek(content)
     found = run(path, whole, lambda _dtype, key, _count: there[key])
     return File(path=path, kind="torch pickle", tensors=tensors_in(found), said=plain(found))
+
+
+def _msgpack(path: Path) -> File:
+    """What Flax saves: nested maps of arrays."""
+    found = msgpack.load(
+        memoryview(mapped(path)), lambda data, dtype, count: numbers(path, data, dtype, count)
+    )
+    return File(path=path, kind="Flax msgpack", tensors=tensors_in(found), said=plain(found))
 
 
 def run(path: Path, file: Any, find: Find) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.errors import LimnerError
-from limner.formats import glide, huggingface_clip, openai_clip, openai_dvae
+from limner.formats import dalle_mini, glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
@@ -22,6 +22,7 @@ FORMATS: tuple[Format, ...] = (
     huggingface_clip.FORMAT,
     openai_dvae.FORMAT,
     glide.FORMAT,
+    dalle_mini.FORMAT,
 )
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
