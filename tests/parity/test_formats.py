@@ -293,7 +293,7 @@ def test_half_a_dvae_says_what_is_missing(dall_e: ModuleType, tmp_path: Path) ->
 
 
 def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
-    """Token by token, each with a memory of its own kind. min-dalle's is always of 64 words and 256 tokens."""
+    """Token by token, each with a memory of its own; min-dalle's is always of 64 words and 256 tokens."""
     sizes = {"layer_count": 2, "embed_count": 128, "attention_head_count": 2, "glu_embed_count": 200}
     encoder = randomised(
         min_dalle.dalle_bart_encoder.DalleBartEncoder(
