@@ -75,3 +75,33 @@ def min_dalle() -> Iterator[ModuleType]:
         for name in set(sys.modules) - saved:
             if name.startswith("min_dalle_files"):
                 del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def dalle2_pytorch() -> Iterator[ModuleType]:
+    """DALLE2-pytorch's one file of networks; what it prepares pictures and captions with is not here."""
+    package = importlib.util.find_spec("dalle2_pytorch")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("dalle2-pytorch is not installed (requirements-parity.txt)")
+    pytest.importorskip("rotary_embedding_torch")
+    saved = set(sys.modules)
+    stand_in = ModuleType("dalle2_pytorch")
+    stand_in.__path__ = list(package.submodule_search_locations)
+    sys.modules["dalle2_pytorch"] = stand_in
+    absent = (
+        "torchvision torchvision.transforms kornia kornia.filters kornia.augmentation resize_right x_clip"
+    )
+    for name in f"{absent} coca_pytorch dalle2_pytorch.tokenizer dalle2_pytorch.vqgan_vae".split():
+        sys.modules.setdefault(name, MagicMock())
+    # Classes that it asks whether something is of.
+    classes = {"x_clip": ["CLIP"], "coca_pytorch": ["CoCa"]}
+    for module, names in (classes | {"dalle2_pytorch.vqgan_vae": ["NullVQGanVAE", "VQGanVAE"]}).items():
+        for name in names:
+            setattr(sys.modules[module], name, type(name, (nn.Module,), {}))
+    try:
+        yield importlib.import_module("dalle2_pytorch.dalle2_pytorch")
+    finally:
+        theirs = ("torchvision", "kornia", "resize_right", "x_clip", "coca_pytorch", "dalle2_pytorch")
+        for name in set(sys.modules) - saved:
+            if name.startswith(theirs):
+                del sys.modules[name]

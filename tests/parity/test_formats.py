@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.clip import Clip, ClipConfig
 from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
+from limner.dalle2.prior_relative import RelativePrior
 from limner.dalle_mini import DalleMini, ImageReader
 from limner.dvae import DVae, drawn_in
 from limner.errors import LimnerError
@@ -321,3 +322,48 @@ def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
             logits, memory = decoder(seen, read, memory, fed[:, n : n + 1], torch.tensor([n]))
             ours = reader.read(image[:, n - 1 : n].expand(2, -1) if n else image[:, :0].expand(2, -1))
             torch.testing.assert_close(ours, logits[:, -1, :16384], rtol=1e-5, atol=1e-4)
+
+
+# --- DALLE2-pytorch --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"num_timesteps": 100},
+        {"normformer": True, "norm_in": True, "num_text_embeds": 2, "num_time_embeds": 3, "self_cond": True},
+        {"num_image_embeds": 2, "rotary_emb": False, "norm_out": False, "final_proj": False},
+    ],
+    ids=["plain", "more", "less"],
+)
+def test_dalle2_pytorch_prior(dalle2_pytorch: ModuleType, tmp_path: Path, choices: dict[str, Any]) -> None:
+    """With every choice that its network has, told of a caption and not; beyond 128 positions."""
+    net = dalle2_pytorch.DiffusionPriorNetwork(
+        dim=64, depth=2, dim_head=48, heads=2, max_text_len=140, **choices
+    )
+    frequencies = [name for name, _ in net.named_parameters() if name.endswith("freqs")]
+    turned = {name: net.state_dict()[name].clone() for name in frequencies}
+    randomised(net).load_state_dict(turned, strict=False)
+    prior = dalle2_pytorch.DiffusionPrior(net=net, clip=None, image_embed_dim=64, timesteps=100)
+    told = {"prior": {"net": choices}}
+    torch.save({"model": prior.state_dict(), "config": told}, tmp_path / "prior.pth")
+    ours = network(usable(opened(tmp_path / "prior.pth")).parts[0])
+    assert isinstance(ours, RelativePrior)
+    generator = torch.Generator().manual_seed(1)
+    x, guess, caption = torch.randn(3, 3, 64, generator=generator)
+    mask = torch.arange(77)[None] < torch.tensor([5, 77, 1])[:, None]
+    tokens = torch.randn(3, 77, 64, generator=generator) * mask[..., None]
+    times = torch.tensor([0, 5, 99])
+    for known in (True, False):
+        dropped = {"text_cond_drop_prob": 1 - int(known), "image_cond_drop_prob": 1 - int(known)}
+        wanted = net(x, times, text_embed=caption, text_encodings=tokens, self_cond=guess, **dropped)
+        found = ours(
+            x,
+            times.float(),
+            tokens=tokens,
+            caption=caption,
+            mask=mask,
+            known=torch.full((3,), known),
+            guess=guess,
+        )
+        assert float((found - wanted).abs().max()) <= 1e-5 * max(1.0, float(wanted.abs().max()))

@@ -14,7 +14,7 @@ from limner.errors import LimnerError
 from limner.formats.files import AGAIN, json_beside, read
 
 # Settings that formats keep beside their weights.
-SETTINGS = ("open_clip_config.json", "config.json", "preprocessor_config.json")
+SETTINGS = ("open_clip_config.json", "config.json", "preprocessor_config.json", "prior_config.json")
 INDEX = ".safetensors.index.json", ".bin.index.json"
 SUFFIXES = ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack"
 

@@ -30,6 +30,7 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # The fixed part of a zip member's own header.
 LOCAL = struct.Struct("<4s5H3I2H")
 LARGEST_PICKLE = 2**25
+VERSION = "packaging.version.Version"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +234,10 @@ def width(dtype: torch.dtype) -> int:
 
 
 def plain(found: Any, depth: int = 4) -> dict[str, Any]:
-    """The numbers, words and lists of a dictionary, and such of the dictionaries in it; `Namespace`s too."""
+    """The numbers, words and lists of a dictionary, and such of the dictionaries in it; `Namespace`s too.
+
+    A version of the `packaging` library is a word, such as "1.15.6".
+    """
     if isinstance(found, Thing):
         found = found.state
     if not isinstance(found, dict) or depth == 0:
@@ -246,9 +250,24 @@ def plain(found: Any, depth: int = 4) -> dict[str, Any]:
             isinstance(one, bool | int | float | str) for one in value
         ):
             kept[str(name)] = list(value)
+        elif isinstance(value, Thing) and value.name == VERSION:
+            if (said := version(value)) is not None:
+                kept[str(name)] = said
         elif isinstance(value, dict | Thing) and (inside := plain(value, depth - 1)):
             kept[str(name)] = inside
     return kept
+
+
+def version(thing: Thing) -> str | None:
+    """The release that a `packaging.version.Version` names, in either way that this library keeps it."""
+    state = thing.state
+    if isinstance(state, dict):
+        inside = state.get("_version")
+        state = inside.given if isinstance(inside, Thing) else None
+    release = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+    if not isinstance(release, tuple) or not all(type(n) is int for n in release):
+        return None
+    return ".".join(map(str, release))
 
 
 def json_beside(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.errors import LimnerError
-from limner.formats import dalle_mini, glide, huggingface_clip, openai_clip, openai_dvae
+from limner.formats import dalle2_pytorch, dalle_mini, glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
@@ -23,6 +23,7 @@ FORMATS: tuple[Format, ...] = (
     openai_dvae.FORMAT,
     glide.FORMAT,
     dalle_mini.FORMAT,
+    dalle2_pytorch.FORMAT,
 )
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
