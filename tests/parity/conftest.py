@@ -105,3 +105,28 @@ def dalle2_pytorch() -> Iterator[ModuleType]:
         for name in set(sys.modules) - saved:
             if name.startswith(theirs):
                 del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def dalle_pytorch() -> Iterator[ModuleType]:
+    """DALLE-pytorch's networks; its `__init__` asks for setuptools, and others' autoencoders for theirs."""
+    package = importlib.util.find_spec("dalle_pytorch")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("dalle-pytorch is not installed (requirements-parity.txt)")
+    for name in ("rotary_embedding_torch", "axial_positional_embedding"):
+        pytest.importorskip(name)
+    saved = set(sys.modules)
+    stand_in = ModuleType("dalle_pytorch")
+    stand_in.__path__ = list(package.submodule_search_locations)
+    stand_in.distributed_utils = MagicMock(is_distributed=False)  # type: ignore[attr-defined]
+    sys.modules["dalle_pytorch"] = stand_in
+    others = ModuleType("dalle_pytorch.vae")
+    for name in ("OpenAIDiscreteVAE", "VQGanVAE"):
+        setattr(others, name, type(name, (nn.Module,), {}))
+    sys.modules["dalle_pytorch.vae"] = others
+    try:
+        yield importlib.import_module("dalle_pytorch.dalle_pytorch")
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith("dalle_pytorch"):
+                del sys.modules[name]

@@ -14,6 +14,7 @@ from limner.clip import Clip, ClipConfig
 from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
 from limner.dalle2.prior_relative import RelativePrior
 from limner.dalle_mini import DalleMini, ImageReader
+from limner.dalle_pytorch import ConvolutionalVae, DallePytorch
 from limner.dvae import DVae, drawn_in
 from limner.errors import LimnerError
 from limner.formats import Assumptions, convert, network, opened, self_check, usable
@@ -367,3 +368,45 @@ def test_dalle2_pytorch_prior(dalle2_pytorch: ModuleType, tmp_path: Path, choice
             guess=guess,
         )
         assert float((found - wanted).abs().max()) <= 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+# --- DALLE-pytorch ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"attn_types": ("axial_row", "axial_col", "conv_like", "full")},
+        {"rotary_emb": False, "shift_tokens": False, "sandwich_norm": True, "stable": True},
+        {"reversible": True, "share_input_output_emb": True},
+        {"shared_attn_ids": (0, 1, 0, 1), "shared_ff_ids": (0, 0, 1, 1), "optimize_for_inference": True},
+    ],
+    ids=["defaults", "sparse", "older", "reversible", "shared"],
+)
+def test_dalle_pytorch(dalle_pytorch: ModuleType, tmp_path: Path, choices: dict[str, Any]) -> None:
+    """Text and image logits of whole sequences and of those that have begun, and codes there and back."""
+    sizes = {"image_size": 32, "num_layers": 2, "num_tokens": 20, "codebook_dim": 16, "hidden_dim": 12}
+    told = {"num_text_tokens": 30, "text_seq_len": 6, "dim": 48, "depth": 4, "heads": 2, "dim_head": 24}
+    vae_params, hparams = sizes | {"num_resnet_blocks": 1}, told | choices
+    vae = dalle_pytorch.DiscreteVAE(**vae_params)
+    theirs = randomised(dalle_pytorch.DALLE(vae=vae, **hparams))
+    file = {"hparams": hparams, "vae_params": vae_params, "weights": theirs.state_dict(), "version": "1.6.6"}
+    torch.save(file, tmp_path / "dalle.pt")
+    model, autoencoder = (network(part) for part in usable(opened(tmp_path / "dalle.pt")).parts)
+    assert isinstance(model, DallePytorch)
+    assert isinstance(autoencoder, ConvolutionalVae)
+    generator = torch.Generator().manual_seed(1)
+    text = torch.randint(1, 30, (3, 6), generator=generator)
+    text[0, 3:] = 0
+    text[2] = 0
+    image = torch.randint(0, 20, (3, 64), generator=generator)
+    for given in (63, 13, 0):
+        wanted = theirs(text.clone(), image[:, : given + 1 if given == 63 else given])
+        found = model(text, image[:, :given])
+        for ours, part in ((found.text, wanted[:, :6, :36]), (found.image, wanted[:, 6:, 36:])):
+            assert float((ours - part).abs().max()) <= 1e-5 * max(1.0, float(part.abs().max()))
+    pictures = torch.rand(2, 3, 32, 32, generator=generator)
+    codes = autoencoder.encode(pictures * 2 - 1)
+    assert torch.equal(codes.flatten(1), vae.get_codebook_indices(pictures))
+    torch.testing.assert_close(autoencoder.decode(codes), vae.decode(codes.flatten(1)))

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.errors import LimnerError
-from limner.formats import dalle2_pytorch, dalle_mini, glide, huggingface_clip, openai_clip, openai_dvae
+from limner.formats import (
+    dalle2_pytorch,
+    dalle_mini,
+    dalle_pytorch,
+    glide,
+    huggingface_clip,
+    openai_clip,
+    openai_dvae,
+)
 from limner.formats.contents import look
 from limner.formats.files import not_finite
 from limner.formats.format import Assumptions, Format, Opened, Part, listed
@@ -24,6 +32,7 @@ FORMATS: tuple[Format, ...] = (
     glide.FORMAT,
     dalle_mini.FORMAT,
     dalle2_pytorch.FORMAT,
+    dalle_pytorch.FORMAT,
 )
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
