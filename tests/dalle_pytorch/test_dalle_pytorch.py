@@ -55,7 +55,7 @@ def image() -> Tensor:
     return torch.randint(0, 12, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("kind", ["dense", "row", "column", "window"])
+@pytest.mark.parametrize("kind", ["dense", "row", "column", "window", "centred"])
 def test_who_sees_whom(kind):
     """Place by place, on a grid that is larger than the window."""
     text, grid = 3, 7
@@ -66,6 +66,7 @@ def test_who_sees_whom(kind):
             if i >= text and j >= text:
                 (r, c), (s, d) = divmod(i - text, grid), divmod(j - text, grid)
                 near = {"row": r == s, "column": c == d, "window": 0 <= r - s < 5 and 0 <= c - d < 5}
+                near["centred"] = abs(r - s) <= 2 and abs(c - d) <= 2
                 expected &= near.get(kind, True)
             assert bool(found[i, j]) == expected
 

@@ -46,6 +46,7 @@ OTHER = replace(
 )
 VAE = ConvolutionalVaeConfig(resolution=16, vocabulary=12, codebook=5, hidden=6, halvings=2, blocks=1)
 TYPES = {"dense": "full", "row": "axial_row", "column": "axial_col", "window": "conv_like"}
+TYPES["centred"] = "conv_like"
 
 
 def kept(config: DallePytorchConfig, wrappers: int) -> tuple[DallePytorch, dict[str, Tensor]]:
@@ -156,8 +157,19 @@ def test_openais_autoencoder_within_is_opened_and_tamings_is_told_of(tmp_path):
     same(model, network(found.parts[0]))
 
 
+@pytest.mark.parametrize(("version", "kind"), [("1.5.0", "window"), ("1.4.2", "centred"), (None, "centred")])
+def test_where_a_window_lies_its_version_says(tmp_path, version, kind):
+    config = replace(CONFIG, pattern=("dense", kind))
+    model, state = kept(config, 5)
+    file = {"hparams": hparams(config), "weights": state} | ({"version": version} if version else {})
+    torch.save(file, tmp_path / "x")
+    found = usable(opened(tmp_path / "x"))
+    assert ("windows around each position, as before 1.5" in str(found.assumed)) == (version is None)
+    same(model, network(found.parts[0]))
+
+
 def test_older_names_of_places(tmp_path):
-    model, state = kept(OTHER, 2)
+    model, state = kept(replace(OTHER, pattern=("centred", "column")), 2)
     older = {name.replace("weights.", "weights_"): tensor for name, tensor in state.items()}
     older["logits_mask"] = torch.ones(1, 20, 26, dtype=torch.bool)
     torch.save({"hparams": hparams(OTHER), "weights": older}, tmp_path / "x")
@@ -186,7 +198,8 @@ def test_one_table_for_ids_and_logits(tmp_path):
         ({"attn_types": ("full", "sparse")}, "layers of sparse attention, which limner does not compute"),
         ({"attn_types": "mlp"}, "layers of mlp attention"),
         ({"dim_head": 7}, "its attention is 24 wide, and its heads would be 7"),
-        ({"text_seq_len": 3}, "14 text ids and 17 image positions, which is none of theirs"),
+        ({"num_text_tokens": 14}, "14 words and their paddings it has 14 text ids"),
+        ({"text_seq_len": 3}, "10 words and their paddings it has 14 text ids, and 17 image positions"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(tmp_path, told, says):

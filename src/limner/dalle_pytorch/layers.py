@@ -9,8 +9,8 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-Kind = Literal["dense", "row", "column", "window"]
-# Side of the window of image positions, of which the last is the position itself.
+Kind = Literal["dense", "row", "column", "window", "centred"]
+# Side of a window of image positions.
 WINDOW = 5
 # Where each kind of place is put on the other's axes: far away.
 FAR_TEXT, FAR_IMAGE = 8192.0, -10.0
@@ -21,7 +21,8 @@ def visible(kind: Kind, *, text: int, grid: int) -> Bool[Tensor, "n n"]:
     """True where the row's position sees the column's, of T text positions and then a W × W image.
 
     All see what came before them in the text. Of the image, dense: all before; row, column: those before in
-    the same; window: the 5 × 5 positions of which this one is the last, so none to the right.
+    the same; window: the 5 × 5 positions of which this one is the last, so none to the right; centred: those
+    before in the 5 × 5 around it.
     """
     n = text + grid**2
     before = torch.ones(n, n, dtype=torch.bool).tril()
@@ -34,6 +35,7 @@ def visible(kind: Kind, *, text: int, grid: int) -> Bool[Tensor, "n n"]:
         "row": up == 0,
         "column": left == 0,
         "window": (up >= 0) & (up < WINDOW) & (left >= 0) & (left < WINDOW),
+        "centred": (up.abs() <= WINDOW // 2) & (left.abs() <= WINDOW // 2),
     }[kind]
     before[text:, text:] &= near
     return before

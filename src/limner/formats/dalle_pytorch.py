@@ -27,7 +27,9 @@ from limner.formats.format import Assumptions, Format, Opened, Part, part
 from limner.formats.places import Place, both
 
 WEIGHTS, VAE = "weights.", "vae."
-KINDS: dict[str, Kind] = {"full": "dense", "axial_row": "row", "axial_col": "column", "conv_like": "window"}
+KINDS: dict[str, Kind] = {"full": "dense", "axial_row": "row", "axial_col": "column"}
+# Its window lay around each position before this version, and ends at it since.
+CONVOLUTION, MOVED = "conv_like", (1, 5)
 SIGNS = {"to_logits.0.weight", "to_logits.1.weight"}
 VAE_SIGNS = (
     {"codebook.weight", "encoder.0.0.weight", "decoder.0.weight"},
@@ -64,7 +66,8 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
         return Opened(format=f"DALLE-pytorch autoencoder{of}", contents=contents, parts=parts, assumed=())
     assumed = [] if hparams else ["heads of 64 numbers, captions of 256 tokens, full attention: the defaults"]
     names, shift = _unwrapped({n: t for n, t in tensors.items() if not n.startswith(VAE)}, hparams)
-    config = _config(names, hparams, shifted=shift, reversible=_reversible(tensors))
+    kinds = KINDS | {CONVOLUTION: _convolution(hparams, version, assumed)}
+    config = _config(names, hparams, kinds, shifted=shift, reversible=_reversible(tensors))
     found: list[Part] = [part("dalle", DallePytorch, config, list(places(config)), names, tried=tried)]
     inside = {n.removeprefix(VAE): t for n, t in tensors.items() if n.startswith(VAE)}
     if any(inside.keys() >= signs for signs in VAE_SIGNS):
@@ -151,6 +154,14 @@ def _vae(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> Part:
     return part("vae", ConvolutionalVae, config, list(vae_places(config)), tensors, tried=tried_vae)
 
 
+def _convolution(told: Mapping[str, Any], version: object, assumed: list[str]) -> Kind:
+    """Where the window of convolutional attention lies, by the version."""
+    numbers = re.match(r"(\d+)\.(\d+)", str(version))
+    if numbers is None and CONVOLUTION in (told.get("attn_types") or ()):
+        assumed.append("windows around each position, as before 1.5, for no version is said")
+    return "window" if numbers and tuple(map(int, numbers.groups())) >= MOVED else "centred"
+
+
 def _told(contents: Contents, name: str) -> dict[str, Any]:
     found = contents.said.get(name)
     return found if isinstance(found, dict) else {}
@@ -192,11 +203,16 @@ def _unwrapped(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> tuple[
 
 
 def _config(
-    tensors: Mapping[str, Tensor], told: Mapping[str, Any], *, shifted: bool, reversible: bool
+    tensors: Mapping[str, Tensor],
+    told: Mapping[str, Any],
+    known: Mapping[str, Kind],
+    *,
+    shifted: bool,
+    reversible: bool,
 ) -> DallePytorchConfig:
     context = told.get("text_seq_len", 256)
     texts, width = tensors["text_emb.weight"].shape
-    layers = len({name.split(".")[0] for name in tensors if name.endswith(".attention.scale")})
+    layers = len({name.split(".")[0] for name in tensors if name.endswith(".attention.to_qkv.weight")})
     rotary = "transformer.pos_emb" in tensors
     if rotary:
         image = tensors["transformer.pos_emb"].shape[-2] - context - 1
@@ -204,14 +220,16 @@ def _config(
         image = tensors["image_pos_emb.weights.0"].numel() // width
         image = image**2
     grid = round(max(image, 0) ** 0.5)
-    if grid**2 != image or texts <= context:
+    # The first versions had no paddings of their own, and hid them instead.
+    words = told.get("num_text_tokens", texts - context)
+    if grid**2 != image or texts != words + context or words < 1:
         raise LimnerError(
-            f"with captions of {context} tokens it has {texts} text ids and {image} image positions, which "
-            "is none of theirs"
+            f"with captions of {context} tokens, {words} words and their paddings it has {texts} text ids, "
+            f"and {image} image positions, which none of theirs since 0.10 has"
         )
     kinds = told.get("attn_types") or ["full"]
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if unknown := sorted({str(kind) for kind in kinds} - KINDS.keys()):
+    if unknown := sorted({str(kind) for kind in kinds} - known.keys()):
         raise LimnerError(
             f"it has layers of {', '.join(unknown)} attention, which limner does not compute: "
             "sparse ones look at random blocks, which are in no file"
@@ -222,14 +240,14 @@ def _config(
         raise LimnerError(f"its attention is {inside} wide, and its heads would be {head_width!r}")
     return DallePytorchConfig(
         text_context=context,
-        text_vocabulary=texts - context,
+        text_vocabulary=words,
         image_vocabulary=tensors["image_emb.weight"].shape[0],
         grid=grid,
         width=width,
         hidden=tensors["0.unit.net.3.weight"].shape[1],
         heads=inside // head_width,
         head_width=head_width,
-        pattern=tuple(KINDS[str(kind)] for kind in islice(cycle(kinds), layers)),
+        pattern=tuple(known[str(kind)] for kind in islice(cycle(kinds), layers)),
         rotary=rotary,
         shifted=shifted,
         sandwich="0.unit.norm_out.weight" in tensors,
