@@ -9,6 +9,7 @@ from packaging.version import parse
 from torch import Tensor, nn
 
 from limner import checkpoint
+from limner.cli import main
 from limner.dalle2.prior_relative import RelativePrior, RelativePriorConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.errors import LimnerError
@@ -173,3 +174,36 @@ def test_what_is_none_of_theirs_is_refused(tmp_path):
     torch.save(older, tmp_path / "x")
     with pytest.raises(LimnerError, match="null_text_encodings"):
         opened(tmp_path / "x")
+
+
+def test_its_decoder_is_told_of_and_of_no_use_here(tmp_path, capsys):
+    """Of each U-Net what its shapes and the configuration say; then that nothing here computes it."""
+    state = {
+        "unets.0.to_time_hiddens.1.weight": torch.zeros(64, 16),
+        "unets.0.init_conv.convs.0.weight": torch.zeros(8, 3, 3, 3),
+        "unets.0.text_to_cond.weight": torch.zeros(16, 24),
+        "unets.0.downs.0.1.time_mlp.1.weight": torch.zeros(32, 64),
+        "unets.0.downs.1.1.time_mlp.1.weight": torch.zeros(32, 64),
+        "unets.1.to_time_hiddens.1.weight": torch.zeros(32, 8),
+        "unets.1.init_conv.convs.0.weight": torch.zeros(4, 6, 3, 3),
+        "noise_schedulers.0.betas": torch.zeros(10),
+    }
+    told = {"decoder": {"image_sizes": [64, 256], "unets": [{"dim": 16}]}}
+    path = tmp_path / "decoder.pth"
+    torch.save({"model": state, "version": "1.15.6", "config": told}, path)
+    found = opened(path)
+    assert (found.format, found.parts) == ("DALLE2-pytorch decoder, version 1.15.6", ())
+    first = "U-Net 0 (5,720 numbers, 16 channels at first, 2 levels, 64 pixels wide, "
+    first += "told of the caption's tokens)"
+    second = "U-Net 1 (472 numbers, 8 channels at first, 0 levels, 256 pixels wide, enlarges)"
+    why = "is of a make that limner does not compute"
+    assert found.beyond == (f"{first} {why}", f"{second} {why}")
+    with pytest.raises(LimnerError, match=r"cannot be used: U-Net 0 .* does not compute; U-Net 1"):
+        convert(found, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert main(["open", str(path), "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["beyond"] == list(found.beyond)
+    assert said.err.startswith(f"limner: {path} cannot be used: U-Net 0")
+    assert main(["open", str(path)]) == 2
+    assert "U-Net 1 (472 numbers" in capsys.readouterr().out

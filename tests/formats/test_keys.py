@@ -15,7 +15,7 @@ from limner.clip.model import rn50, vit_b_32, vit_l_14
 from limner.dalle_mini import mega, mini
 from limner.dvae import DVaeConfig
 from limner.dvae.model import paper
-from limner.formats import dalle_mini, glide, huggingface_clip, openai_clip, openai_dvae
+from limner.formats import FORMATS, dalle_mini, glide, huggingface_clip, openai_clip, openai_dvae
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions
 from limner.glide.model import filtered, filtered_upsampler
@@ -125,9 +125,5 @@ def test_no_format_takes_another_for_its_own():
         "flax_dalle_mini": dalle_mini,
     }
     for name, room in every.items():
-        fitting = [
-            one
-            for one in (openai_clip, huggingface_clip, openai_dvae, glide, dalle_mini)
-            if one.FORMAT.fits(published(name))
-        ]
-        assert fitting == [room]
+        fitting = [one for one in FORMATS if one.fits(published(name))]
+        assert fitting == [room.FORMAT]

@@ -44,17 +44,21 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A checkpoint that was recognised: its `format`, its parts, and what was `assumed` of them."""
+    """A checkpoint that was recognised: its `format`, its parts, and what was `assumed` of them.
+
+    `beyond`: what else is in it that limner does not compute, each with what is known of it.
+    """
 
     format: str
     contents: Contents
     parts: tuple[Part, ...]
     assumed: tuple[str, ...]
+    beyond: tuple[str, ...] = ()
 
     @property
     def complaints(self) -> list[str]:
         """Why it cannot be used as it is; nothing where it can."""
-        found = []
+        found = list(self.beyond)
         for part in self.parts:
             # What is left over would do something where it was made, and here does nothing.
             taken = part.taken

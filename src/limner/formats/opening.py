@@ -13,6 +13,7 @@ from limner import checkpoint
 from limner.errors import LimnerError
 from limner.formats import (
     dalle2_pytorch,
+    dalle2_pytorch_decoder,
     dalle_mini,
     dalle_pytorch,
     glide,
@@ -32,6 +33,7 @@ FORMATS: tuple[Format, ...] = (
     glide.FORMAT,
     dalle_mini.FORMAT,
     dalle2_pytorch.FORMAT,
+    dalle2_pytorch_decoder.FORMAT,
     dalle_pytorch.FORMAT,
 )
 # What weights are kept as.
