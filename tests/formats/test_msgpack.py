@@ -69,8 +69,7 @@ def test_single_numbers_and_complex_ones(flax, tmp_path):
     assert found.said == {"b": [1.0, 2.0]}
 
 
-def test_arrays_are_views_of_the_file(flax, tmp_path):
-    """What is written into them stays in memory."""
+def test_what_is_written_into_an_array_stays_in_memory(flax, tmp_path):
     (tmp_path / "x").write_bytes(flax.packed({"a": torch.arange(64.0)}))
     before = (tmp_path / "x").read_bytes()
     read(tmp_path / "x").tensors["a"].fill_(9)

@@ -1,8 +1,8 @@
 """What Flax writes: msgpack, of which it uses maps, words, numbers, and arrays as an extension of its own.
 
-Nothing is called and nothing is copied: an array is a view of the file. It is itself a small msgpack in an
-extension of kind 1: its shape, the name of its kind of numbers, its bytes; of kind 3 where it is a single
-number. What is larger than a gigabyte lies there in pieces, of which one is made.
+Nothing is called. An array is itself a small msgpack in an extension of kind 1: its shape, the name of its
+kind of numbers, its bytes; of kind 3 where it is a single number. It lies at any byte, so it is copied where
+a machine could not compute with it there. What is larger than a gigabyte lies there in pieces.
 """
 
 import struct
