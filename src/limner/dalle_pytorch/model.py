@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limner.dalle_pytorch.layers import Attention, GatedUnit, Kind, angles, shifted, visible
@@ -58,22 +58,54 @@ class Logits(NamedTuple):
 
 
 class Branch(nn.Module):
-    """scale · (norm of) part(shifted norm of x)."""
+    """What surrounds a part: norm and shift before it, (a norm and) a small scale behind."""
 
-    def __init__(self, part: nn.Module, config: DallePytorchConfig) -> None:
+    def __init__(self, config: DallePytorchConfig) -> None:
         super().__init__()
         self.shift = config.shifted
         self.text, self.grid = config.rows, config.grid
         self.norm = nn.LayerNorm(config.width)
-        self.part = part
         self.norm_out = nn.LayerNorm(config.width) if config.sandwich else nn.Identity()
         self.scale = nn.Parameter(torch.full((config.width,), 0.1))
 
-    def forward(self, x: Float[Tensor, "b n w"], **how: Tensor | None) -> Float[Tensor, "b n w"]:
-        """`how`: what the part wants to know besides."""
+    def before(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        """What the part reads."""
         h = self.norm(x)
-        h = shifted(h, text=self.text, grid=self.grid) if self.shift else h
-        return self.norm_out(self.part(h, **how)) * self.scale
+        return shifted(h, text=self.text, grid=self.grid) if self.shift else h
+
+    def behind(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        """What is added of what the part says."""
+        return self.norm_out(x) * self.scale
+
+
+class AttentionBranch(Branch):
+    """Rows that look at one another."""
+
+    def __init__(self, config: DallePytorchConfig) -> None:
+        super().__init__(config)
+        self.part = Attention(width=config.width, heads=config.heads, head_width=config.head_width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n w"],
+        *,
+        seen: Bool[Tensor, "n n"],
+        angles: Float[Tensor, "n a"] | None,
+    ) -> Float[Tensor, "b n w"]:
+        """`seen` and `angles` are the attention's."""
+        return self.behind(self.part(self.before(x), seen=seen, angles=angles))
+
+
+class UnitBranch(Branch):
+    """Each row for itself."""
+
+    def __init__(self, config: DallePytorchConfig) -> None:
+        super().__init__(config)
+        self.part = GatedUnit(width=config.width, hidden=config.hidden)
+
+    def forward(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        """What is added to every row."""
+        return self.behind(self.part(self.before(x)))
 
 
 class Places(nn.Module):
@@ -105,13 +137,8 @@ class DallePytorch(nn.Module):
         found = angles(text=config.rows, grid=config.grid, head_width=config.head_width)
         # Kept with the weights: some libraries had other frequencies.
         self.register_buffer("angles", found if config.rotary else None)
-        self.attentions = nn.ModuleList(
-            Branch(Attention(width=config.width, heads=config.heads, head_width=config.head_width), config)
-            for _ in config.pattern
-        )
-        self.units = nn.ModuleList(
-            Branch(GatedUnit(width=config.width, hidden=config.hidden), config) for _ in config.pattern
-        )
+        self.attentions = nn.ModuleList(AttentionBranch(config) for _ in config.pattern)
+        self.units = nn.ModuleList(UnitBranch(config) for _ in config.pattern)
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, config.texts + config.image_vocabulary)
 

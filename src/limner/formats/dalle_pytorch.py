@@ -31,14 +31,7 @@ KINDS: dict[str, Kind] = {"full": "dense", "axial_row": "row", "axial_col": "col
 # Its window lay around each position before this version, and ends at it since.
 CONVOLUTION, MOVED = "conv_like", (1, 5)
 SIGNS = {"to_logits.0.weight", "to_logits.1.weight"}
-VAE_SIGNS = (
-    {"codebook.weight", "encoder.0.0.weight", "decoder.0.weight"},
-    {
-        "codebook.weight",
-        "encoder.0.0.weight",
-        "decoder.0.0.weight",
-    },
-)
+VAE_SIGNS = {"codebook.weight", "encoder.0.0.weight"}
 OPENAI = {"enc.": "encoder:", "dec.": "decoder:"}
 # A layer's branch in a plain or in a reversible stack, the wrappers around its part, and what is in it.
 BRANCH = re.compile(
@@ -52,7 +45,7 @@ def fits(contents: Contents) -> bool:
     """A head that norms first above layers that are numbered twice; or the autoencoder alone."""
     tensors = contents.under(WEIGHTS).tensors
     stacked = any(name.startswith("transformer.layers.") for name in tensors)
-    return (tensors.keys() >= SIGNS and stacked) or any(tensors.keys() >= signs for signs in VAE_SIGNS)
+    return (tensors.keys() >= SIGNS and stacked) or tensors.keys() >= VAE_SIGNS
 
 
 def read(contents: Contents, _assumptions: Assumptions) -> Opened:
@@ -61,7 +54,7 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
     hparams = _told(contents, "hparams")
     version = contents.said.get("version")
     of = f", version {version}" if version else ""
-    if any(tensors.keys() >= signs for signs in VAE_SIGNS):
+    if tensors.keys() >= VAE_SIGNS:
         parts = (_vae(tensors, hparams),)
         return Opened(format=f"DALLE-pytorch autoencoder{of}", contents=contents, parts=parts, assumed=())
     assumed = [] if hparams else ["heads of 64 numbers, captions of 256 tokens, full attention: the defaults"]
@@ -70,7 +63,7 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
     config = _config(names, hparams, kinds, shifted=shift, reversible=_reversible(tensors))
     found: list[Part] = [part("dalle", DallePytorch, config, list(places(config)), names, tried=tried)]
     inside = {n.removeprefix(VAE): t for n, t in tensors.items() if n.startswith(VAE)}
-    if any(inside.keys() >= signs for signs in VAE_SIGNS):
+    if inside.keys() >= VAE_SIGNS:
         found.append(_vae(inside, _told(contents, "vae_params")))
     elif any(name.startswith("enc.blocks.") for name in inside):
         renamed = {_openai(name): tensor for name, tensor in inside.items()}
