@@ -1,4 +1,4 @@
-"""Two hundred broken checkpoints of ten kinds: each is one clear line, runs nothing and leaves nothing."""
+"""220 broken checkpoints of eleven kinds: each is one clear line, runs nothing and leaves nothing."""
 
 import builtins
 import json
@@ -172,6 +172,36 @@ def places_beyond_the_file(state: dict[str, Tensor], path: Path, choose: random.
     return ""
 
 
+def flax_with_a_wrong_length(state: dict[str, Tensor], path: Path, choose: random.Random) -> str:
+    """msgpack as Flax writes it, all lengths in four bytes, of which one is wrong, or its end."""
+    lengths: list[int] = []
+    whole = b""
+
+    def headed(code: int, length: int, *more: int) -> None:
+        nonlocal whole
+        lengths.append(len(whole) + 1)
+        whole += bytes([code]) + length.to_bytes(4, "big") + bytes(more)
+
+    headed(0xDF, len(state))
+    for name, tensor in state.items():
+        headed(0xDB, len(name))
+        whole += name.encode()
+        data = tensor.numpy().tobytes()
+        shape = b"".join(b"\xce" + n.to_bytes(4, "big") for n in tensor.shape)
+        inside = b"\x93" + bytes([0x90 | tensor.ndim]) + shape + b"\xa7float32\xc6"
+        headed(0xC9, len(inside) + 4 + len(data), 1)
+        whole += inside
+        lengths.append(len(whole))
+        whole += len(data).to_bytes(4, "big") + data
+    place = choose.choice(lengths)
+    if choose.random() < 0.2:
+        path.write_bytes(whole[: choose.randrange(5, len(whole))])
+    else:
+        wrong = int.from_bytes(whole[place : place + 4], "big") ^ 1 << choose.randrange(32)
+        path.write_bytes(whole[:place] + wrong.to_bytes(4, "big") + whole[place + 4 :])
+    return ""
+
+
 KINDS = (
     cut_short,
     a_bit_flipped_in_the_data,
@@ -183,6 +213,7 @@ KINDS = (
     a_member_outside,
     no_checkpoint,
     places_beyond_the_file,
+    flax_with_a_wrong_length,
 )
 
 

@@ -17,10 +17,12 @@ from limner.clip.model import rn50, vit_b_32, vit_l_14
 from limner.dalle2 import decoder as dalle2_decoder
 from limner.dalle2 import prior_diffusion
 from limner.dalle2 import upsampler as dalle2_upsampler
+from limner.dalle_mini import mega, mini
 from limner.dvae import DVaeConfig
 from limner.dvae.model import paper
 from limner.errors import LimnerError
 from limner.formats import (
+    dalle_mini,
     diffusers_unclip,
     glide,
     glide_clip,
@@ -65,6 +67,8 @@ def published(*names: str) -> Contents:
         (("openai_dvae_encoder", "openai_dvae_decoder"), openai_dvae, paper(), 150),
         (("openai_dvae_decoder", "openai_dvae_encoder"), openai_dvae, paper(), 150),
         (("glide_clip_image_enc", "glide_clip_text_enc"), glide_clip, NOISED, 373),
+        (("min_dalle_mini_encoder", "min_dalle_mini_decoder"), dalle_mini, mini(), 469),
+        (("min_dalle_mega_decoder", "min_dalle_mega_encoder"), dalle_mini, mega(), 925),
     ],
 )
 def test_every_tensor_has_one_place(names, room, config, count):
@@ -77,6 +81,18 @@ def test_every_tensor_has_one_place(names, room, config, count):
     uses = Counter(name for place in room.places(config) for name in place.named)
     assert set(uses.values()) == {1}
     assert len(uses) == sum(len(one.tensors) for one in contents.each()) == count
+
+
+def test_every_name_of_flax_has_one_place():
+    """As a training of DALL-E mini prints them: 42 arrays, most of them stacks of twelve layers."""
+    contents = published("flax_dalle_mini")
+    assert len(contents.tensors) == 42
+    found = dalle_mini.FORMAT.read(contents, Assumptions())
+    (part,) = found.parts
+    assert part.config == mini()
+    assert (part.taken.missing, part.taken.wrong, part.taken.unused) == ((), (), ())
+    # Three in each of the encoder's layers, four in each of the decoder's, and both of the last.
+    assert "scales of 1 in 86 norms before projections, which were trained without" in found.assumed
 
 
 @pytest.mark.parametrize("inpaint", [False, True])
@@ -248,6 +264,9 @@ def test_no_format_takes_another_for_its_own():
         "karlo_decoder": karlo.FORMAT,
         "karlo_improved_sr": karlo.FORMAT,
         "diffusers_karlo_prior": diffusers_unclip.PRIOR,
+        "min_dalle_mini_encoder": dalle_mini.FORMAT,
+        "min_dalle_mini_decoder": dalle_mini.FORMAT,
+        "flax_dalle_mini": dalle_mini.FORMAT,
     }
     for name, of in every.items():
         assert [one for one in FORMATS if one.fits(published(name))] == [of]

@@ -78,3 +78,78 @@ def rudalle() -> Iterator[ModuleType]:
         for name in set(sys.modules) - saved:
             if name.startswith("rudalle"):
                 del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def min_dalle() -> Iterator[ModuleType]:
+    """Both halves of min-dalle's network; its `__init__` would ask for a library to download with."""
+    package = importlib.util.find_spec("min_dalle")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("min-dalle is not installed (requirements-parity.txt)")
+    saved = set(sys.modules)
+    files = ModuleType("min_dalle_files")
+    files.__path__ = [f"{place}/models" for place in package.submodule_search_locations]
+    sys.modules["min_dalle_files"] = files
+    try:
+        for name in ("dalle_bart_encoder", "dalle_bart_decoder"):
+            importlib.import_module(f"min_dalle_files.{name}")
+        yield files
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith("min_dalle_files"):
+                del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def dalle2_pytorch() -> Iterator[ModuleType]:
+    """DALLE2-pytorch's one file of networks; what it prepares pictures and captions with is not here."""
+    package = importlib.util.find_spec("dalle2_pytorch")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("dalle2-pytorch is not installed (requirements-parity.txt)")
+    pytest.importorskip("rotary_embedding_torch")
+    saved = set(sys.modules)
+    stand_in = ModuleType("dalle2_pytorch")
+    stand_in.__path__ = list(package.submodule_search_locations)
+    sys.modules["dalle2_pytorch"] = stand_in
+    absent = (
+        "torchvision torchvision.transforms kornia kornia.filters kornia.augmentation resize_right x_clip"
+    )
+    for name in f"{absent} coca_pytorch dalle2_pytorch.tokenizer dalle2_pytorch.vqgan_vae".split():
+        sys.modules.setdefault(name, MagicMock())
+    # Classes that it asks whether something is of.
+    classes = {"x_clip": ["CLIP"], "coca_pytorch": ["CoCa"]}
+    for module, names in (classes | {"dalle2_pytorch.vqgan_vae": ["NullVQGanVAE", "VQGanVAE"]}).items():
+        for name in names:
+            setattr(sys.modules[module], name, type(name, (nn.Module,), {}))
+    try:
+        yield importlib.import_module("dalle2_pytorch.dalle2_pytorch")
+    finally:
+        theirs = ("torchvision", "kornia", "resize_right", "x_clip", "coca_pytorch", "dalle2_pytorch")
+        for name in set(sys.modules) - saved:
+            if name.startswith(theirs):
+                del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def dalle_pytorch() -> Iterator[ModuleType]:
+    """DALLE-pytorch's networks; its `__init__` asks for setuptools, and others' autoencoders for theirs."""
+    package = importlib.util.find_spec("dalle_pytorch")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("dalle-pytorch is not installed (requirements-parity.txt)")
+    for name in ("rotary_embedding_torch", "axial_positional_embedding"):
+        pytest.importorskip(name)
+    saved = set(sys.modules)
+    stand_in = ModuleType("dalle_pytorch")
+    stand_in.__path__ = list(package.submodule_search_locations)
+    stand_in.distributed_utils = MagicMock(is_distributed=False)  # type: ignore[attr-defined]
+    sys.modules["dalle_pytorch"] = stand_in
+    others = ModuleType("dalle_pytorch.vae")
+    for name in ("OpenAIDiscreteVAE", "VQGanVAE"):
+        setattr(others, name, type(name, (nn.Module,), {}))
+    sys.modules["dalle_pytorch.vae"] = others
+    try:
+        yield importlib.import_module("dalle_pytorch.dalle_pytorch")
+    finally:
+        for name in set(sys.modules) - saved:
+            if name.startswith("dalle_pytorch"):
+                del sys.modules[name]

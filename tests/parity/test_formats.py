@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from limner.clip import Clip, ClipConfig
 from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
+from limner.dalle2.prior_relative import RelativePrior
+from limner.dalle_mini import DalleMini, ImageReader
+from limner.dalle_pytorch import ConvolutionalVae, DallePytorch
 from limner.dvae import DVae, drawn_in
 from limner.errors import LimnerError
 from limner.formats import Assumptions, convert, network, opened, self_check, usable
@@ -286,3 +289,124 @@ def test_half_a_dvae_says_what_is_missing(dall_e: ModuleType, tmp_path: Path) ->
     found = opened(tmp_path / "encoder.pkl")
     assert "decoder:blocks.input.w" in found.parts[0].taken.missing
     assert len(found.complaints) == 1
+
+
+# --- DALL-E mini -----------------------------------------------------------------------------------
+
+
+def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
+    """Token by token, each with a memory of its own; min-dalle's is always of 64 words and 256 tokens."""
+    sizes = {"layer_count": 2, "embed_count": 128, "attention_head_count": 2, "glu_embed_count": 200}
+    encoder = randomised(
+        min_dalle.dalle_bart_encoder.DalleBartEncoder(
+            text_vocab_count=300, text_token_count=64, device="cpu", **sizes
+        )
+    )
+    decoder = randomised(
+        min_dalle.dalle_bart_decoder.DalleBartDecoder(image_vocab_count=16384, device="cpu", **sizes)
+    )
+    torch.save(encoder.state_dict(), tmp_path / "encoder.pt")
+    torch.save(decoder.state_dict(), tmp_path / "decoder.pt")
+    model = network(usable(opened(tmp_path)).parts[0])
+    assert isinstance(model, DalleMini)
+    text = torch.ones(2, 64, dtype=torch.int64)
+    text[0, :2] = torch.tensor([0, 2])
+    text[1, :6] = torch.tensor([0, 7, 99, 201, 55, 2])
+    image = torch.randint(0, 16384, (1, 5), generator=torch.Generator().manual_seed(1))
+    fed = torch.cat([torch.full((1, 1), 16384), image], dim=1)
+    memory = torch.zeros(2, 4, 256, 128)
+    reader = ImageReader(model, text)
+    with torch.inference_mode():
+        read = encoder(text)
+        seen = (text != 1)[:, None, None, :]
+        for n in range(6):
+            logits, memory = decoder(seen, read, memory, fed[:, n : n + 1], torch.tensor([n]))
+            ours = reader.read(image[:, n - 1 : n].expand(2, -1) if n else image[:, :0].expand(2, -1))
+            torch.testing.assert_close(ours, logits[:, -1, :16384], rtol=1e-5, atol=1e-4)
+
+
+# --- DALLE2-pytorch --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"num_timesteps": 100},
+        {"normformer": True, "norm_in": True, "num_text_embeds": 2, "num_time_embeds": 3, "self_cond": True},
+        {"num_image_embeds": 2, "rotary_emb": False, "norm_out": False, "final_proj": False},
+    ],
+    ids=["plain", "more", "less"],
+)
+def test_dalle2_pytorch_prior(dalle2_pytorch: ModuleType, tmp_path: Path, choices: dict[str, Any]) -> None:
+    """With every choice that its network has, told of a caption and not; beyond 128 positions."""
+    net = dalle2_pytorch.DiffusionPriorNetwork(
+        dim=64, depth=2, dim_head=48, heads=2, max_text_len=140, **choices
+    )
+    frequencies = [name for name, _ in net.named_parameters() if name.endswith("freqs")]
+    turned = {name: net.state_dict()[name].clone() for name in frequencies}
+    randomised(net).load_state_dict(turned, strict=False)
+    prior = dalle2_pytorch.DiffusionPrior(net=net, clip=None, image_embed_dim=64, timesteps=100)
+    told = {"prior": {"net": choices}}
+    torch.save({"model": prior.state_dict(), "config": told}, tmp_path / "prior.pth")
+    ours = network(usable(opened(tmp_path / "prior.pth")).parts[0])
+    assert isinstance(ours, RelativePrior)
+    generator = torch.Generator().manual_seed(1)
+    x, guess, caption = torch.randn(3, 3, 64, generator=generator)
+    mask = torch.arange(77)[None] < torch.tensor([5, 77, 1])[:, None]
+    tokens = torch.randn(3, 77, 64, generator=generator) * mask[..., None]
+    times = torch.tensor([0, 5, 99])
+    for known in (True, False):
+        dropped = {"text_cond_drop_prob": 1 - int(known), "image_cond_drop_prob": 1 - int(known)}
+        wanted = net(x, times, text_embed=caption, text_encodings=tokens, self_cond=guess, **dropped)
+        found = ours(
+            x,
+            times.float(),
+            tokens=tokens,
+            caption=caption,
+            mask=mask,
+            known=torch.full((3,), known),
+            guess=guess,
+        )
+        assert float((found - wanted).abs().max()) <= 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+# --- DALLE-pytorch ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"attn_types": ("axial_row", "axial_col", "conv_like", "full")},
+        {"rotary_emb": False, "shift_tokens": False, "sandwich_norm": True, "stable": True},
+        {"reversible": True, "share_input_output_emb": True},
+        {"shared_attn_ids": (0, 1, 0, 1), "shared_ff_ids": (0, 0, 1, 1), "optimize_for_inference": True},
+    ],
+    ids=["defaults", "sparse", "older", "reversible", "shared"],
+)
+def test_dalle_pytorch(dalle_pytorch: ModuleType, tmp_path: Path, choices: dict[str, Any]) -> None:
+    """Text and image logits of whole sequences and of those that have begun, and codes there and back."""
+    sizes = {"image_size": 32, "num_layers": 2, "num_tokens": 20, "codebook_dim": 16, "hidden_dim": 12}
+    told = {"num_text_tokens": 30, "text_seq_len": 6, "dim": 48, "depth": 4, "heads": 2, "dim_head": 24}
+    vae_params, hparams = sizes | {"num_resnet_blocks": 1}, told | choices
+    vae = dalle_pytorch.DiscreteVAE(**vae_params)
+    theirs = randomised(dalle_pytorch.DALLE(vae=vae, **hparams))
+    file = {"hparams": hparams, "vae_params": vae_params, "weights": theirs.state_dict(), "version": "1.6.6"}
+    torch.save(file, tmp_path / "dalle.pt")
+    model, autoencoder = (network(part) for part in usable(opened(tmp_path / "dalle.pt")).parts)
+    assert isinstance(model, DallePytorch)
+    assert isinstance(autoencoder, ConvolutionalVae)
+    generator = torch.Generator().manual_seed(1)
+    text = torch.randint(1, 30, (3, 6), generator=generator)
+    text[0, 3:] = 0
+    text[2] = 0
+    image = torch.randint(0, 20, (3, 64), generator=generator)
+    for given in (63, 13, 0):
+        wanted = theirs(text.clone(), image[:, : given + 1 if given == 63 else given])
+        found = model(text, image[:, :given])
+        for ours, part in ((found.text, wanted[:, :6, :36]), (found.image, wanted[:, 6:, 36:])):
+            assert float((ours - part).abs().max()) <= 1e-5 * max(1.0, float(part.abs().max()))
+    pictures = torch.rand(2, 3, 32, 32, generator=generator)
+    codes = autoencoder.encode(pictures * 2 - 1)
+    assert torch.equal(codes.flatten(1), vae.get_codebook_indices(pictures))
+    torch.testing.assert_close(autoencoder.decode(codes), vae.decode(codes.flatten(1)))

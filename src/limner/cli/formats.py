@@ -135,6 +135,7 @@ def described(found: "Opened") -> dict[str, object]:
         "kept_as": found.contents.kind,
         "bytes": found.contents.size,
         "assumed": list(found.assumed),
+        "beyond": list(found.beyond),
         "parts": {
             part.name: {
                 "parameters": part.parameters,
@@ -162,6 +163,8 @@ def show(found: "Opened") -> None:
         table.add_row(part.name, f"{part.parameters:,}", *(Text(_few(names)) for names in odd))
     console = Console()
     console.print(table)
+    for beyond in found.beyond:
+        console.print(beyond, markup=False, highlight=False)
     for part in found.parts:
         console.print(f"{part.name}: {part.config}", markup=False, highlight=False)
     for assumed in found.assumed:

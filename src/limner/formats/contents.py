@@ -18,12 +18,13 @@ SETTINGS = (
     "open_clip_config.json",
     "config.json",
     "preprocessor_config.json",
+    "prior_config.json",
     "model_index.json",
     "scheduler_config.json",
 )
 INDEX = ".safetensors.index.json", ".bin.index.json"
 # Of the first of these kinds that a folder has, for the same weights may lie there as several.
-KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th")
+KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th"), (".msgpack",)
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind)
 
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from limner.errors import LimnerError
+from limner.formats import msgpack
 from limner.formats.pickles import BROKEN, Find, Storage, Thing, load, tensors_in
 
 AGAIN = "copy it again from its source"
@@ -29,6 +30,7 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # The fixed part of a zip member's own header.
 LOCAL = struct.Struct("<4s5H3I2H")
 LARGEST_PICKLE = 2**25
+VERSION = "packaging.version.Version"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class File:
 
 
 def read(path: Path) -> File:
-    """Read a .safetensors, .pt, .pth, .ckpt, .bin or .pkl file by what it holds, whatever it is called.
+    """Read a .safetensors, .pt, .pth, .ckpt, .bin, .pkl or .msgpack file by what it holds, whatever its name.
 
     Raises LimnerError for one that is missing, damaged, or asks for what is not allowed.
     """
@@ -65,11 +67,13 @@ def read(path: Path) -> File:
             return _safetensors(path)
         if first[:1] == b"\x80":
             return _pickles(path)
+        if msgpack.begins(first):
+            return _msgpack(path)
     except BROKEN as error:
         raise damaged(path, error) from error
     raise LimnerError(
         f"{path} is no checkpoint that limner knows by its first bytes: it reads safetensors and what torch "
-        "saves"
+        "and Flax save"
     )
 
 
@@ -160,6 +164,14 @@ def _pickles(path: Path) -> File:
     return File(path=path, kind="torch pickle", tensors=tensors_in(found), said=plain(found))
 
 
+def _msgpack(path: Path) -> File:
+    """What Flax saves: nested maps of arrays."""
+    found = msgpack.load(
+        memoryview(mapped(path)), lambda data, dtype, count: numbers(path, data, dtype, count)
+    )
+    return File(path=path, kind="Flax msgpack", tensors=tensors_in(found), said=plain(found))
+
+
 def run(path: Path, file: Any, find: Find) -> Any:
     """One pickle from here on, safely."""
     try:
@@ -222,7 +234,10 @@ def width(dtype: torch.dtype) -> int:
 
 
 def plain(found: Any, depth: int = 4) -> dict[str, Any]:
-    """The numbers, words and lists of a dictionary, and such of the dictionaries in it; `Namespace`s too."""
+    """The numbers, words and lists of a dictionary, and such of the dictionaries in it; `Namespace`s too.
+
+    A version of the `packaging` library is a word, such as "1.15.6".
+    """
     if isinstance(found, Thing):
         found = found.state
     if not isinstance(found, dict) or depth == 0:
@@ -235,9 +250,24 @@ def plain(found: Any, depth: int = 4) -> dict[str, Any]:
             isinstance(one, bool | int | float | str) for one in value
         ):
             kept[str(name)] = list(value)
+        elif isinstance(value, Thing) and value.name == VERSION:
+            if (said := version(value)) is not None:
+                kept[str(name)] = said
         elif isinstance(value, dict | Thing) and (inside := plain(value, depth - 1)):
             kept[str(name)] = inside
     return kept
+
+
+def version(thing: Thing) -> str | None:
+    """The release that a `packaging.version.Version` names, in either way that this library keeps it."""
+    state = thing.state
+    if isinstance(state, dict):
+        inside = state.get("_version")
+        state = inside.given if isinstance(inside, Thing) else None
+    release = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+    if not isinstance(release, tuple) or not all(type(n) is int for n in release):
+        return None
+    return ".".join(map(str, release))
 
 
 def json_beside(path: Path) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Part:
 class Opened:
     """A checkpoint that was recognised: its `format`, its parts, and what was `assumed` of them.
 
-    `wanted`: what it is of no use without, in a sentence each.
+    `wanted`: what it is of no use without, in a sentence each. `beyond`: what else is in it that limner does
+    not compute, each with what is known of it.
     """
 
     format: str
@@ -62,11 +63,12 @@ class Opened:
     parts: tuple[Part, ...]
     assumed: tuple[str, ...]
     wanted: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
     @property
     def complaints(self) -> list[str]:
         """Why it cannot be used as it is; nothing where it can."""
-        found = list(self.wanted)
+        found = [*self.beyond, *self.wanted]
         for part in self.parts:
             # What is left over would do something where it was made, and here does nothing.
             taken = part.taken

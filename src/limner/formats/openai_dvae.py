@@ -33,7 +33,7 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
             if f"{half}:blocks.input.w" in tensors:
                 raise LimnerError(f"{contents.path} holds two {half}s: give a folder with one of each")
             tensors |= {f"{half}:{name}": tensor for name, tensor in one.tensors.items()}
-    config = _config(tensors)
+    config = config_of(tensors)
     dvae = part("dvae", DVae, config, list(places(config)), tensors, tried=tried)
     assumed = (
         f"pictures of {RESOLUTION} pixels, as it was trained; sides may be any multiple of {config.factor}",
@@ -71,7 +71,7 @@ def _layer(ours: str, theirs: str) -> Iterator[Place]:
     yield Place(f"{ours}.bias", (f"{theirs}.b",))
 
 
-def _config(tensors: dict[str, Tensor]) -> DVaeConfig:
+def config_of(tensors: dict[str, Tensor]) -> DVaeConfig:
     """Sizes by shapes; what a missing half would say is taken from the other."""
     half = "encoder" if "encoder:blocks.input.w" in tensors else "decoder"
     widths = [

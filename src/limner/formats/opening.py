@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from limner import checkpoint
 from limner.errors import LimnerError
 from limner.formats import (
+    dalle2_pytorch,
+    dalle2_pytorch_decoder,
+    dalle_mini,
+    dalle_pytorch,
     diffusers_unclip,
     glide,
     glide_clip,
@@ -42,6 +46,10 @@ FORMATS: tuple[Format, ...] = (
     taming.FORMAT,
     taming.DETOKER_FORMAT,
     rudalle.FORMAT,
+    dalle_mini.FORMAT,
+    dalle2_pytorch.FORMAT,
+    dalle2_pytorch_decoder.FORMAT,
+    dalle_pytorch.FORMAT,
 )
 # What weights are kept as.
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

@@ -1,0 +1,93 @@
+"""What Flax writes, written here after its description: msgpack, arrays as an extension of kind 1."""
+
+import struct
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+
+@pytest.fixture(scope="session")
+def flax() -> ModuleType:
+    """The functions below."""
+    return sys.modules[__name__]
+
+
+def packed(value: Any) -> bytes:
+    """One value; maps, words and lists in the sizes that msgpack itself would choose."""
+    if isinstance(value, Tensor):
+        return extension(1, array(value))
+    if isinstance(value, dict):
+        inside = b"".join(packed(name) + packed(one) for name, one in value.items())
+        return headed(len(value), 0x80, 15, None, 0xDE, 0xDF) + inside
+    if isinstance(value, list | tuple):
+        return headed(len(value), 0x90, 15, None, 0xDC, 0xDD) + b"".join(map(packed, value))
+    if isinstance(value, str):
+        data = value.encode()
+        return headed(len(data), 0xA0, 31, 0xD9, 0xDA, 0xDB) + data
+    if isinstance(value, bytes):
+        return headed(len(value), None, -1, 0xC4, 0xC5, 0xC6) + value
+    if value is None or isinstance(value, bool):
+        return {None: b"\xc0", False: b"\xc2", True: b"\xc3"}[value]
+    if isinstance(value, float):
+        return b"\xcb" + struct.pack(">d", value)
+    if isinstance(value, complex):
+        return extension(2, packed((value.real, value.imag)))
+    if -32 <= value <= 127:
+        return struct.pack(">b", value)
+    unsigned = ((0xCC, ">B"), (0xCD, ">H"), (0xCE, ">I"), (0xCF, ">Q"))
+    signed = ((0xD0, ">b"), (0xD1, ">h"), (0xD2, ">i"), (0xD3, ">q"))
+    for code, form in unsigned if value >= 0 else signed:
+        bits = 8 * struct.calcsize(form)
+        if value < 2**bits if value >= 0 else value >= -(2 ** (bits - 1)):
+            return bytes([code]) + struct.pack(form, value)
+    raise OverflowError(value)
+
+
+def array(tensor: Tensor) -> bytes:
+    """Shape, kind of numbers, bytes."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    data = bytes(tensor.contiguous().view(-1).view(torch.uint8).numpy().data) if tensor.numel() else b""
+    return packed((tuple(tensor.shape), name, data))
+
+
+def chunked(tensor: Tensor, size: int) -> dict[str, Any]:
+    """An array that is too large for one extension, in pieces of a few numbers."""
+    return {
+        "__msgpack_chunked_array__": True,
+        "shape": {str(n): length for n, length in enumerate(tensor.shape)},
+        "chunks": {str(n): piece for n, piece in enumerate(tensor.flatten().split(size))},
+    }
+
+
+def extension(kind: int, data: bytes) -> bytes:
+    short = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
+    if len(data) in short:
+        return bytes([short[len(data)], kind]) + data
+    return headed(len(data), None, -1, 0xC7, 0xC8, 0xC9) + bytes([kind]) + data
+
+
+def headed(count: int, fixed: int | None, most: int, one: int | None, two: int, four: int) -> bytes:
+    """A length in the fewest bytes that it may take."""
+    if fixed is not None and count <= most:
+        return bytes([fixed | count])
+    if one is not None and count < 2**8:
+        return bytes([one, count])
+    return (
+        bytes([two]) + struct.pack(">H", count) if count < 2**16 else bytes([four]) + struct.pack(">I", count)
+    )
+
+
+def nested(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Maps within maps from names with dots."""
+    found: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        *folders, last = name.split(".")
+        here = found
+        for folder in folders:
+            here = here.setdefault(folder, {})
+        here[last] = tensor
+    return found
