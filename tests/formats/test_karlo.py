@@ -152,7 +152,8 @@ def test_it_paints(folder):
 
 def test_alone_a_prior_wants_its_statistics(folder):
     found = opened(folder / "prior.ckpt")
-    assert found.complaints == ["prior: missing: statistics.0, statistics.1"]
+    assert found.complaints[0].endswith("put ViT-L-14_stats.th beside it")
+    assert found.complaints[1:] == ["prior: missing: statistics.0, statistics.1"]
     with pytest.raises(LimnerError, match="holds no CLIP"):
         Dalle2.load(folder / "decoder.ckpt")
 

@@ -89,9 +89,16 @@ def of_resnet(package: ModuleType) -> nn.Module:
     return model
 
 
-def of_open_clip(package: ModuleType, kind: str, *, quick: bool, head_width: int = 64) -> nn.Module:
+def of_open_clip(
+    package: ModuleType, kind: str, *, quick: bool, head_width: int = 64, mlp_ratio: float = 4.0
+) -> nn.Module:
     vision = package.model.CLIPVisionCfg(
-        layers=2, width=WIDTH, head_width=head_width, patch_size=PATCH, image_size=SIDE
+        layers=2,
+        width=WIDTH,
+        head_width=head_width,
+        patch_size=PATCH,
+        image_size=SIDE,
+        mlp_ratio=mlp_ratio,
     )
     text = package.model.CLIPTextCfg(context_length=CONTEXT, vocab_size=END + 1, width=64, heads=1, layers=2)
     return randomised(getattr(package.model, kind)(20, vision, text, quick_gelu=quick))
@@ -165,12 +172,12 @@ def test_openai_clip_with_a_residual_tower(
     agree(clip_of(path), pictures, ids, embeddings(model, pictures, ids))
 
 
-@pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP"])
+@pytest.mark.parametrize(("kind", "mlp_ratio"), [("CLIP", 4.0), ("CustomTextCLIP", 4.0), ("CLIP", 4.9231)])
 def test_open_clip_by_its_settings(
-    open_clip: ModuleType, pictures: Tensor, ids: Tensor, tmp_path: Path, kind: str
+    open_clip: ModuleType, pictures: Tensor, ids: Tensor, tmp_path: Path, kind: str, mlp_ratio: float
 ) -> None:
-    """Exact GELU and heads of 32, which only open_clip_config.json knows."""
-    model = of_open_clip(open_clip, kind, quick=False, head_width=32)
+    """Exact GELU and heads of 32, which only open_clip_config.json knows; an MLP as ViT-bigG has it."""
+    model = of_open_clip(open_clip, kind, quick=False, head_width=32, mlp_ratio=mlp_ratio)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, tmp_path / "open_clip_model.safetensors")
     (tmp_path / "open_clip_config.json").write_text(json.dumps(SETTINGS))

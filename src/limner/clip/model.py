@@ -33,6 +33,8 @@ class VisionConfig:
     shallow tower looks at the picture through few heads and so through few patterns; what stands where is
     lost on the way, unless every place has a line of its own.
 
+    `hidden`: width of the blocks' MLPs, None for four times `width` as published by OpenAI.
+
     `times`: noise levels that the tower reads pictures at, with an embedding for each in the class token's
     place, which is GLIDE's noised CLIP (Nichol et al. 2021, section 2.3); None: clean pictures alone.
     """
@@ -44,6 +46,7 @@ class VisionConfig:
     heads: int
     layout: int = 0
     times: int | None = None
+    hidden: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +135,11 @@ class VisionTower(PictureTower):
         self.positions = nn.Parameter(std * torch.randn(tokens, config.width))
         self.norm_in = nn.LayerNorm(config.width)
         self.transformer = Transformer(
-            width=config.width, layers=config.layers, heads=config.heads, activation=activation
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            activation=activation,
+            hidden=config.hidden,
         )
         self.norm_out = nn.LayerNorm(config.width)
         self.projection = nn.Parameter(std * torch.randn(config.width, embedding))
@@ -336,6 +343,16 @@ def vit_h_16() -> ClipConfig:
         text=TextConfig(context=77, vocabulary=49_408, width=1024, layers=24, heads=16),
         embedding=1024,
         activation="quick_gelu",
+    )
+
+
+def vit_bigg_14() -> ClipConfig:
+    """open_clip's ViT-bigG/14, which Kandinsky 2.2 reads words with: 2,539,567,105 parameters."""
+    return ClipConfig(
+        vision=VisionConfig(resolution=224, patch=14, width=1664, layers=48, heads=16, hidden=8192),
+        text=TextConfig(context=77, vocabulary=49_408, width=1280, layers=32, heads=20),
+        embedding=1280,
+        activation="gelu",
     )
 
 

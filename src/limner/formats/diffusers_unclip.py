@@ -62,7 +62,7 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
 
 
 def read_prior(contents: Contents, assumptions: Assumptions) -> Opened:
-    """The part prior, and beside it, in a pipeline's folder, the tower that reads words for it."""
+    """The part prior, and beside it, in a pipeline's folder, the towers that it comes with."""
     assumed: list[str] = []
     parts: tuple[Part, ...]
     if not contents.folders:
@@ -70,7 +70,7 @@ def read_prior(contents: Contents, assumptions: Assumptions) -> Opened:
     else:
         folders = contents.folders
         parts = (
-            huggingface_clip.text_alone(folders["text_encoder"], assumptions, assumed),
+            _reader(folders, assumptions, assumed),
             prior(folders["prior"], folders.get("scheduler"), assumed),
         )
     return Opened(format=PRIOR.name, contents=contents, parts=parts, assumed=tuple(assumed))

@@ -22,7 +22,7 @@ from limner.clip import (
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
 from limner.formats.format import Assumptions, Format, Opened, Part, part
-from limner.formats.openai_clip import checked_pixels, nothing, tried
+from limner.formats.openai_clip import checked_pixels, hidden, nothing, tried
 from limner.formats.places import Place, both, give
 from limner.layers.transformer import Activation
 
@@ -122,6 +122,7 @@ def vision_of(
         width=width,
         layers=contents.numbered("vision_model.encoder.layers."),
         heads=_heads("vision", width, told, assumptions, assumed),
+        hidden=hidden(contents.shape("vision_model.encoder.layers.0.mlp.fc1.weight")[0], width),
     )
 
 
@@ -219,7 +220,7 @@ def written(config: ClipConfig, state: Mapping[str, Tensor]) -> tuple[dict[str, 
             "image_size": vision.resolution,
             "patch_size": vision.patch,
             "hidden_size": vision.width,
-            "intermediate_size": 4 * vision.width,
+            "intermediate_size": vision.hidden or 4 * vision.width,
             "num_hidden_layers": vision.layers,
             "num_attention_heads": vision.heads,
         },

@@ -72,9 +72,16 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
         parts.append(_decoder(files["decoder"]))
     if "upsampler" in files:
         parts.append(_upsampler(files["upsampler"]))
+    wanted: tuple[str, ...] = ()
+    if "prior" in files and "statistics" not in files:
+        wanted = (
+            "the prior speaks of embeddings whitened by CLIP's statistics: put ViT-L-14_stats.th beside it",
+        )
     assumed.append(f"cosine schedules of {STEPS} steps, {DRAWN} and {ENLARGED} pixels, as released")
     assumed.append(f"heads of {adm.HEAD_WIDTH} numbers, as released")
-    return Opened(format="Karlo", contents=contents, parts=tuple(parts), assumed=tuple(assumed))
+    return Opened(
+        format="Karlo", contents=contents, parts=tuple(parts), assumed=tuple(assumed), wanted=wanted
+    )
 
 
 def _kind(contents: Contents) -> str | None:

@@ -31,7 +31,7 @@ SETTINGS = "open_clip_config.json"
 PLAIN: dict[str, dict[str, tuple[Any, ...] | None]] = {
     "vision_cfg": {
         **dict.fromkeys(("image_size", "layers", "width", "patch_size", "head_width", "patch_dropout")),
-        "mlp_ratio": (4, 4.0),
+        "mlp_ratio": None,
         "pool_type": ("tok",),
         "ls_init_value": (None,),
         "attentional_pool": (False,),
@@ -232,7 +232,13 @@ def _vision(contents: Contents, assumptions: Assumptions, assumed: list[str]) ->
         heads=_heads(
             "picture", width, assumptions.head_width or _whole(contents, "vision_cfg", "head_width"), assumed
         ),
+        hidden=hidden(contents.shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0], width),
     )
+
+
+def hidden(found: int, width: int) -> int | None:
+    """The width of MLPs, where it is not the usual four times the tower's."""
+    return None if found == 4 * width else found
 
 
 def _text(contents: Contents, assumed: list[str]) -> TextConfig:

@@ -52,15 +52,16 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """x += attention(norm(x)); x += mlp(norm(x))."""
+    """x += attention(norm(x)); x += mlp(norm(x)), the latter `hidden` wide, by default four times `width`."""
 
-    def __init__(self, *, width: int, heads: int, activation: Activation) -> None:
+    def __init__(self, *, width: int, heads: int, activation: Activation, hidden: int | None = None) -> None:
         super().__init__()
+        hidden = hidden or 4 * width
         self.norm_attention = nn.LayerNorm(width)
         self.attention = SelfAttention(width=width, heads=heads)
         self.norm_mlp = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, 4 * width)
-        self.narrow = nn.Linear(4 * width, width)
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
         self.activation = quick_gelu if activation == "quick_gelu" else F.gelu
 
     def forward(
@@ -87,10 +88,12 @@ class Transformer(nn.Module):
     the widening layer N(0, 1/(2 w)), biases zero.
     """
 
-    def __init__(self, *, width: int, layers: int, heads: int, activation: Activation) -> None:
+    def __init__(
+        self, *, width: int, layers: int, heads: int, activation: Activation, hidden: int | None = None
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(width=width, heads=heads, activation=activation) for _ in range(layers)
+            Block(width=width, heads=heads, activation=activation, hidden=hidden) for _ in range(layers)
         )
         for module in self.blocks:
             assert isinstance(module, Block)
