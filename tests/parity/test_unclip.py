@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
+from limner.dalle2.decoder import ClipTokens
 from limner.draws import Draws, mix
 from limner.errors import LimnerError
-from limner.formats import convert, opened, self_check, usable
+from limner.formats import convert, network, opened, self_check, usable
 from limner.formats.writing import to_diffusers
 from limner.pipelines.dalle2 import Dalle2
 from limner.pipelines.inversion import embed
@@ -309,3 +310,66 @@ def test_what_theirs_cannot_be_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(LimnerError, match="takes unit embeddings"):
         to_diffusers(shipped("dalle2"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@torch.no_grad()
+def test_every_network_by_itself(pipeline: Any, folder: Path) -> None:
+    """The words' tower, the prior, the decoder with its two ways in, both upsamplers: each within 1e-4."""
+    text, prior, decoder, upsampler = (network(part) for part in opened(folder).parts)
+    generator = torch.Generator().manual_seed(1)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(2, *shape, generator=generator)
+
+    ids = torch.zeros(2, CONTEXT, dtype=torch.int64)
+    ids[:, :3] = torch.tensor([[WORDS - 2, 320, WORDS - 1], [WORDS - 2, WORDS - 1, 0]])
+    said = pipeline.text_encoder(ids)
+    pooled, tokens = text.encode_text(ids)
+    close(pooled, said.text_embeds)
+    close(tokens, said.last_hidden_state)
+
+    mask = torch.arange(CONTEXT) < torch.tensor([[3], [2]])
+    x, t = drawn(EMBEDDING), torch.tensor([40.0, 900.0])
+    close(
+        prior(x, t, tokens=tokens, caption=pooled, mask=mask),
+        pipeline.prior(x, t, pooled, tokens, mask).predicted_image_embedding,
+    )
+    close(prior.embeddings(x), pipeline.prior.post_process_latents(x))
+
+    z, noised = drawn(EMBEDDING), drawn(3, SMALL, SMALL)
+    rows, condition = pipeline.text_proj(
+        image_embeddings=z,
+        prompt_embeds=pooled,
+        text_encoder_hidden_states=tokens,
+        do_classifier_free_guidance=False,
+    )
+    seen = torch.cat([torch.ones(2, 4, dtype=torch.bool), mask], dim=1)
+    keep = torch.ones(2, dtype=torch.bool)
+    close(
+        decoder(noised, t, picture=z, keep_picture=keep, caption=ClipTokens(tokens, pooled, mask)),
+        pipeline.decoder(noised, t, rows, class_labels=condition, attention_mask=seen).sample,
+    )
+
+    large, low = drawn(3, LARGE, LARGE), drawn(3, SMALL, SMALL)
+    size = {"size": (LARGE, LARGE), "mode": "bicubic", "antialias": True}
+    pair = torch.cat([large, torch.nn.functional.interpolate(low, **size)], dim=1)
+    for theirs_, time in ((pipeline.super_res_first, 500), (pipeline.super_res_last, 0)):
+        close(upsampler(large, torch.full((2,), float(time)), low=low), theirs_(pair, time).sample)
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    assert one.shape == other.shape
+    assert float((one - other).abs().max()) <= 1e-4 * max(1.0, float(other.abs().max()))
+
+
+@torch.no_grad()
+def test_the_words_tower_alone(pipeline: Any, tmp_path: Path) -> None:
+    """CLIPTextModelWithProjection in a folder of its own."""
+    pipeline.text_encoder.save_pretrained(tmp_path)
+    found = opened(tmp_path)
+    assert found.format == "Hugging Face CLIPTextModelWithProjection"
+    assert found.assumed == ()
+    (part,) = usable(found).parts
+    assert "caption gives" in self_check(part)
+    ids = torch.tensor([[WORDS - 2, 320, WORDS - 1]])
+    close(network(part).encode_text(ids).pooled, pipeline.text_encoder(ids).text_embeds)
