@@ -18,6 +18,7 @@ from limner.formats.huggingface_clip import written
 from limner.formats.openai_clip import places as openai_places
 from limner.formats.places import Place, give, take
 from limner.layers.transformer import Activation
+from limner.weights import shipped
 
 
 def config(activation: Activation = "quick_gelu") -> ClipConfig:
@@ -265,3 +266,8 @@ def test_tensors_are_views_of_the_file(state, tmp_path):
     assert float(part.taken.state["vision.class_token"].sum()) == 64_000
     assert float(opened(path).parts[0].taken.state["vision.class_token"].max()) < 100
     assert part.parameters == sum(tensor.numel() for tensor in state.values())
+
+
+def test_a_line_of_limner_s_own_is_told_what_it_is() -> None:
+    with pytest.raises(LimnerError, match="own already, with clip, decoder, prior, prior_autoregressive"):
+        opened(shipped("dalle2"))

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -251,11 +253,20 @@ def test_to_vary_pictures(chance: dict[int, Draws], tmp_path: Path) -> None:
     other = UnCLIPImageVariationPipeline(
         image_encoder=image_encoder(), feature_extractor=transformers.CLIPImageProcessor(), **decoding()
     )
-    other.save_pretrained(tmp_path)
-    found = opened(tmp_path)
+    other.save_pretrained(tmp_path / "as it is")
+    odd = changed(
+        tmp_path / "as it is",
+        tmp_path / "odd",
+        "feature_extractor",
+        "preprocessor_config.json",
+        image_mean=[0.5] * 3,
+    )
+    with pytest.raises(LimnerError, match="its pictures have the image_mean"):
+        opened(odd)
+    found = opened(tmp_path / "as it is")
     assert [part.name for part in found.parts] == ["clip", "decoder", "upsampler"]
     assert found.assumed == ("a scale of 100 between CLIP's towers, as in all that OpenAI published",)
-    painter = Dalle2.load(tmp_path)
+    painter = Dalle2.load(tmp_path / "as it is")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
     seen = embed(painter, [image])
     expected = other.image_encoder(normalised(image)).image_embeds
@@ -273,8 +284,8 @@ def test_to_vary_pictures(chance: dict[int, Draws], tmp_path: Path) -> None:
         UNCLIP_AS_RELEASED,
     )
     (picture,) = painter.enlarge(drawn, UNCLIP_AS_RELEASED).images()
-    pixels = theirs(other, chance, image_embeddings=expected)
-    assert np.abs(np.asarray(picture, dtype=np.float64) - pixels).max() <= 1.0
+    expected_pixels = theirs(other, chance, image_embeddings=expected)
+    assert np.abs(np.asarray(picture, dtype=np.float64) - expected_pixels).max() <= 1.0
 
 
 def normalised(image: Image.Image) -> Tensor:
@@ -373,3 +384,77 @@ def test_the_words_tower_alone(pipeline: Any, tmp_path: Path) -> None:
     assert "caption gives" in self_check(part)
     ids = torch.tensor([[WORDS - 2, 320, WORDS - 1]])
     close(network(part).encode_text(ids).pooled, pipeline.text_encoder(ids).text_embeds)
+
+
+def changed(folder: Path, out: Path, part: str, file: str, **settings: Any) -> Path:
+    """The same folder, but for some settings of a part."""
+    out.mkdir()
+    for one in folder.iterdir():
+        if one.name != part:
+            (out / one.name).symlink_to(one)
+    shutil.copytree(folder / part, out / part)
+    told = json.loads((out / part / file).read_text()) | settings
+    (out / part / file).write_text(json.dumps(told))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("decoder", "norm_num_groups", 16),
+        ("decoder", "act_fn", "mish"),
+        ("decoder", "flip_sin_to_cos", False),
+        ("decoder", "attention_head_dim", 0),
+        ("decoder", "sample_size", 0),
+        ("decoder", "sample_size", "64"),
+        ("decoder", "sample_size", 10**9),
+        ("super_res_first", "sample_size", [64, 32]),
+        ("super_res_last", "norm_eps", 1e-6),
+        ("prior", "added_emb_type", None),
+        ("prior", "num_attention_heads", 1.5),
+        ("prior", "attention_head_dim", 7),
+        ("text_proj", "clip_extra_context_tokens", 99),
+        ("decoder_scheduler", "num_train_timesteps", -1),
+        ("decoder_scheduler", "prediction_type", "flow"),
+        ("super_res_scheduler", "beta_schedule", "linear"),
+        ("prior_scheduler", "clip_sample_range", float("nan")),
+        ("prior_scheduler", "clip_sample_range", -1),
+    ],
+)
+def test_settings_that_would_give_something_else_are_refused(
+    folder: Path, tmp_path: Path, part: str, name: str, value: Any
+) -> None:
+    file = "scheduler_config.json" if part.endswith("scheduler") else "config.json"
+    with pytest.raises(LimnerError, match=re.escape(str(value))):
+        opened(changed(folder, tmp_path / "changed", part, file, **{name: value}))
+
+
+@pytest.mark.parametrize("value", [SMALL, [SMALL, SMALL]])
+def test_height_and_width_that_are_one(folder: Path, tmp_path: Path, value: Any) -> None:
+    found = opened(changed(folder, tmp_path / "changed", "decoder", "config.json", sample_size=value))
+    assert {part.name: part for part in found.parts}["decoder"].config.resolution == SMALL
+    assert found.assumed == ()
+
+
+@pytest.mark.parametrize(
+    "part", ["decoder", "text_proj", "text_encoder", "super_res_first", "super_res_last"]
+)
+def test_half_an_unclip_says_what_it_lacks(folder: Path, tmp_path: Path, part: str) -> None:
+    for one in folder.iterdir():
+        if one.name != part:
+            (tmp_path / one.name).symlink_to(one)
+    with pytest.raises(LimnerError, match=f"is an unCLIP without {part}: give a whole one"):
+        opened(tmp_path)
+
+
+def test_what_is_not_in_the_index_is_nobody_s_business(folder: Path, tmp_path: Path) -> None:
+    """A safety checker of junk, and a second file of the same weights in half precision."""
+    for one in folder.iterdir():
+        (tmp_path / one.name).symlink_to(one)
+    (tmp_path / "safety_checker").mkdir()
+    (tmp_path / "safety_checker" / "model.bin").write_bytes(b"junk")
+    (tmp_path / "prior").unlink()
+    shutil.copytree(folder / "prior", tmp_path / "prior")
+    weights = tmp_path / "prior" / "diffusion_pytorch_model.safetensors"
+    weights.with_name("diffusion_pytorch_model.fp16.safetensors").write_bytes(b"junk")
+    assert opened(tmp_path).complaints == []

@@ -23,6 +23,8 @@ SETTINGS = (
     "scheduler_config.json",
 )
 INDEX = ".safetensors.index.json", ".bin.index.json"
+# What a second file of the same weights has in its name: "diffusion_pytorch_model.fp16.safetensors".
+VARIANTS = ("fp16", "bf16", "fp32", "ema", "non_ema")
 # Of the first of these kinds that a folder has, for the same weights may lie there as several.
 KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th"), (".msgpack",)
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind)
@@ -94,6 +96,33 @@ class Contents:
         return self
 
 
+def whole(told: Mapping[str, Any], name: str, *, usual: int, most: int, where: str) -> int:
+    """A whole number from 1 of some settings, or what is usual where it is not there.
+
+    Two that are the same, as of height and width, are one. LimnerError for anything else, and above `most`.
+    """
+    value = told.get(name)
+    if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+        value = value[0]
+    if value is None:
+        return usual
+    if type(value) is not int or not 1 <= value <= most:
+        raise LimnerError(
+            f"{where} has {str(value)[:40]} for {name}, where a whole number from 1 to {most} is wanted"
+        )
+    return value
+
+
+def agree(told: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:
+    """Raise LimnerError for a setting that is there and is another than limner's network has."""
+    for name, value in ours.items():
+        if name in told and told[name] != value:
+            raise LimnerError(
+                f"{where} has {str(told[name])[:40]} for {name}, and limner's network {value}: it would give "
+                "something else"
+            )
+
+
 def look(path: Path) -> Contents:
     """Read a file, or a folder with one checkpoint in it, whole or in shards.
 
@@ -127,17 +156,27 @@ def look(path: Path) -> Contents:
 def _weights(found: Sequence[Path]) -> list[Path]:
     """The files of weights among these, without variants (`model.fp16.bin`) of one that is there."""
     for kind in KINDS:
-        names = {one.name for one in found if one.name.endswith(kind)}
-        plain = [name for name in names if f"{name.split('.')[0]}{Path(name).suffix}" not in names - {name}]
+        files = [one for one in found if one.name.endswith(kind)]
+        names = {one.name for one in files}
+        plain = [one for one in files if _plainly(one) not in names - {one.name}]
         if plain:
-            return [one for one in found if one.name in plain]
+            return plain
     return []
 
 
+def _plainly(file: Path) -> str:
+    """The name of the file that this one is a variant of, or its own."""
+    stem, _, variant = file.stem.rpartition(".")
+    return f"{stem}{file.suffix}" if variant in VARIANTS else file.name
+
+
 def _folders(path: Path, found: Sequence[Path]) -> Contents:
-    """A folder of folders: those with weights or settings in them."""
+    """A folder of folders: those with weights or settings in them, and in its index where it has one."""
     folders: dict[str, Contents] = {}
+    index = _settings(path).get("model_index.json")
     for one in found:
+        if index is not None and one.name not in index:
+            continue
         inside = sorted(one.iterdir())
         if _weights(inside) or any(file.name.endswith(INDEX) for file in inside):
             folders[one.name] = look(one)

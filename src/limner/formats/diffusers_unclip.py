@@ -5,6 +5,7 @@ prior), and Kandinsky's prior pipelines, whose decoders paint in a latent space 
 `PriorTransformer` is one as well.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,15 +19,25 @@ from limner.diffusion.process import Prediction
 from limner.diffusion.spec import DiffusionSpec
 from limner.errors import LimnerError
 from limner.formats import diffusers_unet, huggingface_clip
-from limner.formats.contents import Contents
+from limner.formats.contents import Contents, agree, whole
 from limner.formats.format import Assumptions, Format, Opened, Part, part
+from limner.formats.openai_clip import checked_pixels
 from limner.formats.places import Place, both
 
 DECODING = {"decoder", "text_proj", "super_res_first", "super_res_last", "text_encoder"}
-SETTINGS, SCHEDULER = "config.json", "scheduler_config.json"
+SETTINGS, SCHEDULER, PIXELS = "config.json", "scheduler_config.json", "preprocessor_config.json"
 # As Karlo and Kandinsky were released.
 DRAWN, ENLARGED, STEPS, BOUND = 64, 256, 1000, 10.0
 HEAD_WIDTH = 64
+MOST_STEPS, MOST_PIXELS = 100_000, 4096
+# What every such prior has.
+PLAIN: dict[str, Any] = {
+    "time_embed_act_fn": "silu",
+    "norm_in_type": None,
+    "embedding_proj_norm_type": None,
+    "encoder_hid_proj_type": "linear",
+    "added_emb_type": "prd",
+}
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 COLOURS = 3
 # Pixels a side of what U-Nets are tried with.
@@ -34,8 +45,8 @@ TRIED = 32
 
 
 def fits(contents: Contents) -> bool:
-    """The folders of a decoder, its upsamplers and its words."""
-    return contents.folders.keys() >= DECODING
+    """The folders of a decoder, its upsamplers and its words, or some of them."""
+    return bool(contents.folders.keys() & (DECODING - {"text_encoder"}))
 
 
 def fits_prior(contents: Contents) -> bool:
@@ -49,9 +60,11 @@ def fits_prior(contents: Contents) -> bool:
 def read(contents: Contents, assumptions: Assumptions) -> Opened:
     """The parts clip or text_encoder, prior where there is one, decoder and upsampler.
 
-    LimnerError for settings that limner's networks do not have.
+    LimnerError for a folder that lacks another part, and for settings that limner's networks do not have.
     """
     folders, assumed = contents.folders, list[str]()
+    if lacks := sorted(DECODING - {name for name, one in folders.items() if one.tensors}):
+        raise LimnerError(f"{contents.path} is an unCLIP without {' and '.join(lacks)}: give a whole one")
     parts = [_reader(folders, assumptions, assumed)]
     if "prior" in folders:
         parts.append(prior(folders["prior"], folders.get("prior_scheduler"), assumed))
@@ -81,6 +94,9 @@ def read_prior(contents: Contents, assumptions: Assumptions) -> Opened:
 
 def _reader(folders: Mapping[str, Contents], assumptions: Assumptions, assumed: list[str]) -> Part:
     if "image_encoder" in folders:
+        for one in ("feature_extractor", "image_processor"):
+            if one in folders:
+                checked_pixels(folders[one].told(PIXELS), "image_mean", "image_std")
         return huggingface_clip.towers_together(
             folders["image_encoder"], folders["text_encoder"], assumptions, assumed
         )
@@ -97,13 +113,42 @@ def prior(contents: Contents, scheduler: Contents | None, assumed: list[str]) ->
         context=rows - 4,
         width=width,
         layers=contents.numbered("transformer_blocks."),
-        heads=int(told.get("num_attention_heads") or width // HEAD_WIDTH),
+        heads=whole(
+            told,
+            "num_attention_heads",
+            usual=max(1, width // HEAD_WIDTH),
+            most=width,
+            where=str(contents.path),
+        ),
         scale=1.0,
         diffusion=_diffusion("prior", scheduler, "x0", learned=False, assumed=assumed),
         whitened=True,
         bound=_bound(scheduler, assumed),
     )
+    agree(told, PLAIN | prior_settings(config), str(contents.path))
     return part("prior", Prior, config, list(prior_places(config)), contents.tensors, tried=tried_prior)
+
+
+def prior_settings(config: PriorConfig) -> dict[str, Any]:
+    """What theirs says of its sizes."""
+    return {
+        "num_attention_heads": config.heads,
+        "attention_head_dim": config.width // config.heads,
+        "num_layers": config.layers,
+        "embedding_dim": config.text_width,
+        "num_embeddings": config.context,
+        "additional_embeddings": 4,
+    }
+
+
+def words_settings(config: DecoderConfig) -> dict[str, Any]:
+    """The same of `text_proj`."""
+    return {
+        "clip_extra_context_tokens": config.picture_tokens,
+        "clip_embeddings_dim": config.embedding,
+        "time_embed_dim": config.unet.embedding_width,
+        "cross_attention_dim": config.unet.context_width,
+    }
 
 
 def _decoder(folders: Mapping[str, Contents], assumed: list[str]) -> Part:
@@ -129,6 +174,7 @@ def _decoder(folders: Mapping[str, Contents], assumed: list[str]) -> Part:
         ),
         raw=True,
     )
+    agree(words.told(SETTINGS), words_settings(config), str(words.path))
     tensors = prefixed(drawing.tensors, "decoder.") | prefixed(words.tensors, "text_proj.")
     return part("decoder", Decoder, config, list(decoder_places(config)), tensors, tried=tried_decoder)
 
@@ -136,10 +182,13 @@ def _decoder(folders: Mapping[str, Contents], assumed: list[str]) -> Part:
 def _upsampler(folders: Mapping[str, Contents], assumed: list[str]) -> Part:
     first, last = folders["super_res_first"], folders["super_res_last"]
     told = first.told(SETTINGS)
+    unet = diffusers_unet.unet(first, told)
+    if diffusers_unet.unet(last, last.told(SETTINGS)) != unet:
+        raise LimnerError(f"{last.path} has other sizes than {first.path.name}, and they are to be alike")
     config = UpsamplerConfig(
         low=_pixels("decoder", folders["decoder"].told(SETTINGS), DRAWN, []),
         high=_pixels("super_res_first", told, ENLARGED, assumed),
-        unet=diffusers_unet.unet(first, told),
+        unet=unet,
         diffusion=_diffusion(
             "super_res", folders.get("super_res_scheduler"), "eps", learned=False, assumed=assumed
         ),
@@ -167,7 +216,7 @@ def _diffusion(
         raise LimnerError(f"{name} predicts {said!r}: limner knows {', '.join(PREDICTIONS)}")
     return DiffusionSpec(
         schedule="cosine",
-        steps=int(told.get("num_train_timesteps", STEPS)),
+        steps=whole(told, "num_train_timesteps", usual=STEPS, most=MOST_STEPS, where=f"{name}'s scheduler"),
         prediction=prediction if said is None else PREDICTIONS[said],
         learned_variance=learned,
     )
@@ -180,13 +229,16 @@ def _bound(scheduler: Contents | None, assumed: list[str]) -> float | None:
         return None
     if "clip_sample_range" not in told:
         assumed.append(f"prior: guesses kept within ±{BOUND:g}, as in Karlo")
-    return float(told.get("clip_sample_range", BOUND))
+    bound = told.get("clip_sample_range", BOUND)
+    if not isinstance(bound, int | float) or isinstance(bound, bool) or not 0 < bound < math.inf:
+        raise LimnerError(f"prior's scheduler has {str(bound)[:40]} for clip_sample_range, which is no bound")
+    return float(bound)
 
 
 def _pixels(name: str, told: Mapping[str, Any], usual: int, assumed: list[str]) -> int:
-    if "sample_size" not in told:
+    if told.get("sample_size") is None:
         assumed.append(f"{name}: {usual} pixels a side, as in Karlo")
-    return int(told.get("sample_size", usual))
+    return whole(told, "sample_size", usual=usual, most=MOST_PIXELS, where=name)
 
 
 def prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

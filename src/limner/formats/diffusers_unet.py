@@ -8,17 +8,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from limner.errors import LimnerError
-from limner.formats.contents import Contents
+from limner.formats.contents import Contents, agree, whole
 from limner.formats.places import Place, both
 from limner.layers.unet import UNetConfig
 
 HEAD_WIDTH = 64
+# What every such network has.
+PLAIN: dict[str, Any] = {
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "act_fn": "silu",
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "center_input_sample": False,
+}
 
 
 def unet(contents: Contents, told: Mapping[str, Any]) -> UNetConfig:
     """A network's sizes by its shapes, and by `told`, its settings, the width of a head.
 
-    Raises LimnerError for shapes that are no U-Net's.
+    Raises LimnerError for shapes that are no U-Net's, and for settings that limner's does not have.
     """
     channels = contents.shape("conv_in.weight")[0]
     levels = contents.numbered("down_blocks.")
@@ -29,21 +38,25 @@ def unet(contents: Contents, told: Mapping[str, Any]) -> UNetConfig:
         2**level for level in range(levels) if contents.numbered(f"down_blocks.{level}.attentions.")
     )
     reads = [name for name in contents.tensors if name.endswith(".add_k_proj.weight")]
-    return UNetConfig(
+    each = HEAD_WIDTH
+    if attention:  # Settings say a width even where there is none.
+        each = whole(told, "attention_head_dim", usual=HEAD_WIDTH, most=widths[-1], where=str(contents.path))
+    config = UNetConfig(
         in_channels=contents.shape("conv_in.weight")[1],
         out_channels=contents.shape("conv_out.weight")[0],
         channels=channels,
         depth=contents.numbered("down_blocks.0.resnets."),
         multipliers=tuple(width // channels for width in widths),
         attention=attention,
-        # Settings say a width even where there is no attention.
-        head_width=int(told.get("attention_head_dim") or HEAD_WIDTH) if attention else HEAD_WIDTH,
+        head_width=each,
         context_width=contents.shape(reads[0])[1] if reads else None,
         scale_shift=contents.shape("down_blocks.0.resnets.0.time_emb_proj.weight")[0] == 2 * channels,
         dropout=0.0,
         patch=1,
         canvas=0,
     )
+    agree(told, PLAIN | _sizes(config) | (_conditional(config) if attention else {}), str(contents.path))
+    return config
 
 
 def places(config: UNetConfig, ours: str, theirs: str) -> Iterator[Place]:
@@ -117,29 +130,31 @@ def settings(config: UNetConfig, *, pixels: int, conditional: bool) -> dict[str,
         raise LimnerError(
             f"this U-Net has parts of limner's own ({odd}), and diffusers' have none: it cannot be written so"
         )
-    levels = range(len(config.multipliers))
-    crossed = [2**level in config.attention for level in levels]
-    down = ["SimpleCrossAttnDownBlock2D" if one else "ResnetDownsampleBlock2D" for one in crossed]
-    up = ["SimpleCrossAttnUpBlock2D" if one else "ResnetUpsampleBlock2D" for one in reversed(crossed)]
-    shared: dict[str, Any] = {
-        "sample_size": pixels,
+    shared = {"sample_size": pixels} | PLAIN | _sizes(config)
+    if not conditional:
+        return shared | {"_class_name": "UNet2DModel", "attention_head_dim": None, "add_attention": False}
+    return shared | _conditional(config) | {"_class_name": "UNet2DConditionModel"}
+
+
+def _sizes(config: UNetConfig) -> dict[str, Any]:
+    crossed = [2**level in config.attention for level in range(len(config.multipliers))]
+    return {
         "in_channels": config.in_channels,
         "out_channels": config.out_channels,
         "block_out_channels": [config.channels * multiplier for multiplier in config.multipliers],
         "layers_per_block": config.depth,
-        "down_block_types": down,
-        "up_block_types": up,
+        "down_block_types": [
+            "SimpleCrossAttnDownBlock2D" if one else "ResnetDownsampleBlock2D" for one in crossed
+        ],
+        "up_block_types": [
+            "SimpleCrossAttnUpBlock2D" if one else "ResnetUpsampleBlock2D" for one in reversed(crossed)
+        ],
         "resnet_time_scale_shift": "scale_shift" if config.scale_shift else "default",
-        "norm_num_groups": 32,
-        "norm_eps": 1e-5,
-        "act_fn": "silu",
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
     }
-    if not conditional:
-        return shared | {"_class_name": "UNet2DModel", "attention_head_dim": None, "add_attention": False}
-    return shared | {
-        "_class_name": "UNet2DConditionModel",
+
+
+def _conditional(config: UNetConfig) -> dict[str, Any]:
+    return {
         "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
         "attention_head_dim": config.head_width,
         "cross_attention_dim": config.context_width,

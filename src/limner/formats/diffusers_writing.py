@@ -14,7 +14,9 @@ from limner.formats.diffusers_unclip import (
     SETTINGS,
     decoder_places,
     prior_places,
+    prior_settings,
     upsampler_places,
+    words_settings,
 )
 from limner.formats.places import give
 
@@ -63,25 +65,11 @@ def written(parts: Mapping[str, tuple[Any, Mapping[str, Tensor]]]) -> dict[str, 
         library=TEXT_PROJ,
         kind="UnCLIPTextProjModel",
         file=SETTINGS,
-        settings={
-            "_class_name": "UnCLIPTextProjModel",
-            "clip_extra_context_tokens": decoder.picture_tokens,
-            "clip_embeddings_dim": decoder.embedding,
-            "time_embed_dim": decoder.unet.embedding_width,
-            "cross_attention_dim": decoder.unet.context_width,
-        },
+        settings={"_class_name": "UnCLIPTextProjModel"} | words_settings(decoder),
         tensors=under(drawn, "text_proj."),
     )
     found["prior"] = _diffusers(
-        {
-            "_class_name": "PriorTransformer",
-            "num_attention_heads": prior.heads,
-            "attention_head_dim": prior.width // prior.heads,
-            "num_layers": prior.layers,
-            "embedding_dim": prior.embedding,
-            "num_embeddings": prior.context,
-            "additional_embeddings": 4,
-        },
+        {"_class_name": "PriorTransformer"} | prior_settings(prior),
         give(prior_places(prior), parts["prior"][1]),
     )
     text = {name: tensor for name, tensor in tower.items() if name.startswith("text.")}

@@ -62,10 +62,15 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
     """
     if checkpoint.is_ours(path):
         raise LimnerError(f"{path} is limner's own already: commands take it as it is, by --weights")
+    if own := _own(path):
+        raise LimnerError(
+            f"{path} is limner's own already, with {', '.join(own)}: commands take it as it is, by --weights"
+        )
     contents = look(path)
     found = [one for one in FORMATS if one.fits(contents)]
     if not found and any(one.fits(file) for one in FORMATS for file in contents.each()):
-        files = ", ".join(file.path.name for file in contents.each())
+        inside = [file.path for file in contents.each() if file.tensors]
+        files = ", ".join(str(file.relative_to(path)) for file in inside)
         raise LimnerError(f"{path} holds several checkpoints, {files}: give the path of one of them")
     if not found:
         names = [name for one in contents.each() for name in one.tensors]
@@ -82,6 +87,11 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
             f"{path} has names as {found[0].name} has them, and shapes that are none of its own "
             f"({error or type(error).__name__})"
         ) from error
+
+
+def _own(path: Path) -> list[str]:
+    """The parts of a line of limner's own."""
+    return sorted(one.name for one in path.iterdir() if checkpoint.is_ours(one)) if path.is_dir() else []
 
 
 def usable(found: Opened) -> Opened:
