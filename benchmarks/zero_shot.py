@@ -1,8 +1,10 @@
 """How often does the CLIP that ships name drawings that training held out, and is an ensemble worth it?
 
     python benchmarks/zero_shot.py data/emoji
+    python benchmarks/zero_shot.py data/judge train pair concept
 
-`pair`: the thing was seen in other styles. `concept`: it was seen in none. Pictures of one thing stand or
+`pair`: the thing was seen in other styles. `concept`: it was seen in none. Of the judge's drawings CLIP has
+seen no style; `train` and `pair` are of things that it has seen in others. Pictures of one thing stand or
 fall together, so the intervals are the bootstrap's over things.
 """
 
@@ -26,7 +28,7 @@ def main() -> None:
     """Measure and print."""
     records = [one for one in read(Path(sys.argv[1])).records if not one.facts.get("skin_tone")]
     clip = reader(None, "cpu")
-    for split in ("pair", "concept"):
+    for split in sys.argv[2:] or ("pair", "concept"):
         chosen = [one for one in records if one.facts.get("split") == split]
         names = [str(one.facts["name"]) for one in chosen]
         labels = sorted(set(names))

@@ -181,7 +181,7 @@ def test_what_cannot_be_ranked_is_refused(refuses, weights, pictures, tmp_path):
     said = refuses("rank", "a pear", *pictures, "words.png", *weights)
     assert said.startswith("cannot read words.png as a picture")
     assert refuses("rank", "a pear", tmp_path, *weights).startswith(f"no picture at {tmp_path}")
-    assert refuses("rank", "a pear", *pictures, "--weights", "none").startswith("no checkpoint at none")
+    assert refuses("rank", "a pear", *pictures, "--weights", "none").startswith("no weights at none")
     assert "'tpu'" in refuses("rank", "a pear", *pictures, "--device", "tpu")
 
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,30 +65,35 @@ def test_search_is_brute_force(n, top, seed, rows):
     assert scores.tolist() == [dots[number] for number in expected]
 
 
-def test_many_pictures_are_searched_by_faiss_where_it_is(monkeypatch):
+def test_many_pictures_are_searched_by_numpy_where_faiss_is_not(monkeypatch):
     embeddings, wanted = np.eye(5, dtype=np.float16), np.arange(5, dtype=np.float32)
     monkeypatch.setattr(search, "MOST_BY_NUMPY", 4)
-    monkeypatch.setattr(search, "ROWS_AT_ONCE", 2)
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.warns(UserWarning, match=r"5 pictures are searched by numpy.*pip install 'limner\[search\]'"):
-        plain = nearest(embeddings, wanted, 9)
+        scores, found = nearest(embeddings, wanted, 9)
+    assert (scores.tolist(), found.tolist()) == ([4, 3, 2, 1, 0], [4, 3, 2, 1, 0])
 
-    class Flat:
-        def __init__(self, width):
-            self.rows = np.empty((0, width), np.float32)
 
-        def add(self, rows):
-            assert rows.dtype == np.float32
-            self.rows = np.concatenate([self.rows, rows])
-
-        def search(self, queries, k):
-            scores = queries @ self.rows.T
-            order = np.argsort(-scores, axis=1)[:, :k]
-            return np.take_along_axis(scores, order, axis=1), order
-
-    monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace(IndexFlatIP=Flat))
-    for ours, theirs in zip(plain, nearest(embeddings, wanted, 9), strict=True):
-        assert ours.tolist() == theirs.tolist()
+@pytest.mark.parametrize("top", [1, 10, 5000])
+def test_faiss_finds_what_numpy_finds(monkeypatch, top):
+    pytest.importorskip("faiss")
+    numbers = np.random.default_rng(0)
+    rows = numbers.standard_normal((4000, 64)).astype(np.float32)
+    embeddings = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    # Of three equal ones each comes in its turn.
+    embeddings[[7, 1200]] = embeddings[3999]
+    wanted = embeddings[7].astype(np.float32)
+    scores, found = nearest(embeddings, wanted, top)
+    monkeypatch.setattr(search, "MOST_BY_NUMPY", 3999)
+    by_faiss, found_by_faiss = nearest(embeddings, wanted, top)
+    assert (by_faiss.dtype, found_by_faiss.dtype) == (scores.dtype, found.dtype)
+    np.testing.assert_allclose(by_faiss, scores, atol=1e-6, rtol=0)
+    # Where two scores are one and the same to single precision, either may come first.
+    places = np.flatnonzero(found_by_faiss != found)
+    np.testing.assert_allclose(embeddings[found_by_faiss[places]] @ wanted, scores[places], atol=1e-6, rtol=0)
+    assert len(places) < 0.01 * len(found) + 1
+    if top == 10:
+        assert found_by_faiss[:3].tolist() == [7, 1200, 3999]
 
 
 # --- the index -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from limner.cli.lines import lines_of
 from limner.cli.places import try_picture
+from limner.cli.weights import Weights
 from limner.pipelines.settings import checked_labels, checked_templates, checked_whole
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Classify:
     """Where to draw which label of a folder is taken for which."""
     json: bool = False
     """Print JSON."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """A CLIP of your own: its folder, or one with a clip in it."""
+    weights: Weights = None
+    """A CLIP of your own or of somebody else: its folder or file, or a folder with a clip in it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from limner.cli.paintings import ranked
 from limner.cli.places import place, try_writing
 from limner.cli.progress import progress
+from limner.cli.weights import Weights
 from limner.pipelines.settings import (
     TEMPERATURE,
     TOKEN_GUIDANCE,
@@ -50,7 +51,7 @@ class Complete:
     """All chance comes from it: the same seed, the same picture."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    weights: Weights = None
     """Weights of your own: a folder with transformer and dvae."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""

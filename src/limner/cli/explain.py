@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from limner.cli.places import place, slug, try_writing
+from limner.cli.weights import Weights
 from limner.pipelines.settings import checked_prompt
 
 HELP = """Show which parts of a picture speak for the words, in red, and which against them, in blue.
@@ -26,8 +27,8 @@ class Explain:
     """The words, in quotes."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """A CLIP of your own: its folder, or one with a clip in it."""
+    weights: Weights = None
+    """A CLIP of your own or of somebody else: its folder or file, or a folder with a clip in it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 from limner.cli.paintings import of_size
 from limner.cli.places import place, try_writing
 from limner.cli.progress import progress
+from limner.cli.weights import Weights
 from limner.pipelines.settings import (
     CLIP_GUIDANCE,
     GLIDE,
@@ -65,7 +66,7 @@ class Options:
     """How strongly noised CLIP leads, where it does."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    weights: Weights = None
     """Weights of your own: a folder with base, upsampler and clip, or with GLIDE's files as released."""
     precision: Precision = "fp32"
     """bf16 multiplies in half precision, which is faster where the processor can."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from limner.cli.places import place, slug, try_writing
+from limner.cli.weights import Weights
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +36,7 @@ class Interpolate:
     """Pictures on the way, both ends included."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    weights: Weights = None
     """Weights of your own: the model's folder."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
@@ -74,7 +75,7 @@ class Traverse:
     """They go from -X to X; 1 is a standard deviation of the prior."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    weights: Weights = None
     """Weights of your own: the model's folder."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""

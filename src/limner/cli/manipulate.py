@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from limner.cli.places import place, slug, try_writing
 from limner.cli.progress import progress
+from limner.cli.weights import Weights
 from limner.pipelines.settings import (
     EDIT_STRENGTH,
     MOST_PICTURES,
@@ -53,8 +54,8 @@ class Options:
     """A folder, or a .png file for a single picture."""
     sheet: bool = False
     """One contact sheet of all pictures instead of a file for each."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """Weights of your own: the folder OUT/line of `limner train`."""
+    weights: Weights = None
+    """Weights of your own, the folder OUT/line of `limner train`, or somebody else's unCLIP."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
@@ -256,7 +257,7 @@ class Probe:
     """Of the noise that all are painted from."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file, for the one sheet of all pictures."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    weights: Weights = None
     """Weights of your own: the folder OUT/line of `limner train`, with a prior_autoregressive."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""

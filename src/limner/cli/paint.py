@@ -18,7 +18,6 @@ from limner.pipelines.settings import (
     GLIDE_SIZES,
     GLIDE_STEPS,
     GUIDANCE,
-    MODELS,
     PRIOR,
     SIZES,
     STEPS,
@@ -39,6 +38,7 @@ from limner.pipelines.settings import (
     checked_size,
     commissions,
     glide_settings,
+    is_place,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Paint:
     """What to paint, each prompt in quotes."""
     model: Annotated[str, arg(metavar="NAME")] = "dalle2"
     """Which painter: dalle2; glide, which reads the words itself; or dalle1, which writes tokens and lets
-    CLIP choose. Or a folder of weights that paint, of limner's own or as others released them."""
+    CLIP choose. Or the path of weights that paint, limner's own or as others released them."""
     count: Annotated[int, arg(metavar="N")] = 1
     """Pictures of each prompt; the next one has the next seed, but dalle1's come best first."""
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256, dalle1 64)")] = None
@@ -140,7 +140,7 @@ class Paint:
 
     def run(self) -> None:
         """Refuse what cannot be painted, paint, save each picture as soon as it is dry, print the paths."""
-        if self.model not in MODELS and Path(self.model).exists():
+        if is_place(self.model):
             return self._named().run()
         wanted = commissions(self.prompts, count=self.count, seed=self.seed)
         self._check_options()
@@ -172,9 +172,11 @@ class Paint:
             raise ValueError(
                 f"weights is {self.weights}, and model is {self.model}, weights already: give one"
             )
+        from limner.formats.hub import resolved
         from limner.pipelines.folders import model_of
 
-        return replace(self, model=model_of(Path(self.model)), weights=Path(self.model))
+        weights = resolved(Path(self.model))
+        return replace(self, model=model_of(weights), weights=weights)
 
     def _check_options(self) -> None:
         """What this painter does not know, and what it cannot do, before anything heavy is loaded."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from limner.cli.weights import Weights
 from limner.pipelines.settings import checked_prompt
 
 HELP = """Say how well pictures go with words: CLIP's score and the path, best first.
@@ -20,8 +21,8 @@ class Rank:
     """The words, in quotes."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE ...", help_behavior_hint="")] = ()
     """Pictures of any size and kind; transparent ones are seen on white."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """A CLIP of your own: its folder, or one with a clip in it."""
+    weights: Weights = None
+    """A CLIP of your own or of somebody else: its folder or file, or a folder with a clip in it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 

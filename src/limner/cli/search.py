@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from limner.cli.places import try_picture, try_writing
+from limner.cli.weights import Weights
 from limner.pipelines.settings import MOST_FOUND, checked_prompt, checked_whole
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ class Index:
     """Pictures, in folders within it too. Indexed again, only what is new or changed is read."""
     out: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: in DIR)")] = None
     """Where to keep the index."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
-    """A CLIP of your own: its folder, or one with a clip in it."""
+    weights: Weights = None
+    """A CLIP of your own or of somebody else: its folder or file, or a folder with a clip in it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
@@ -71,7 +72,7 @@ class Search:
     """Print JSON."""
     sheet: Annotated[Path | None, arg(metavar="PNG", help_behavior_hint="")] = None
     """Where to lay out what was found."""
-    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: what ships)")] = None
+    weights: Weights = None
     """The CLIP that the folder was indexed with, if it was one of your own."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from limner.pipelines.settings import (
-    MODELS,
     GlideSettings,
     PaintSettings,
     Precision,
     TokenSettings,
     checked_arithmetic,
     checked_model,
+    is_place,
 )
 from limner.weights import shipped
 
@@ -106,24 +106,28 @@ def load(
 ) -> "Dalle1 | Dalle2 | Glide":
     """The painter called `model`, with the weights that ship or those in the folder `weights`.
 
-    `model` may be the path of weights that paint instead, of limner's own or as others released them; what
-    paints with them is told by what lies there.
+    `model` may be the path of weights that paint instead, of limner's own or as others released them, or
+    hub:owner/name; what paints with them is told by what lies there.
     `device`: cpu, cuda, mps, or auto for the fastest that is there. `precision`: "bf16" lets U-Nets multiply
     in half precision, which is faster where the processor can. `compile`: PyTorch's compiler fuses U-Nets at
     their first steps, which takes minutes (and a C++ compiler on a CPU) and pays for many pictures. dalle1
     has no U-Net and takes neither. Raises ValueError for a model, device or precision that is not offered,
     LimnerError for weights that do not load.
     """
-    if model not in MODELS and Path(model).exists():
+    if is_place(model):
         if weights is not None:
             raise ValueError(f"weights is {weights}, and model is {model}, weights already: give one of them")
+        from limner.formats.hub import resolved
         from limner.pipelines.folders import model_of
 
-        model, weights = model_of(Path(model)), Path(model)
+        weights = resolved(Path(model))
+        model = model_of(weights)
     model = str(model)
     checked_model(model)
     checked_arithmetic(model, precision=precision, compile=compile)
-    folder = shipped(model) if weights is None else Path(weights)
+    from limner.formats.hub import resolved
+
+    folder = shipped(model) if weights is None else resolved(Path(weights))
     if model == "dalle1":
         from limner.pipelines.dalle1 import Dalle1
 

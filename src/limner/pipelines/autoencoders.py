@@ -22,6 +22,7 @@ from limner.dvae import DVae, DVaeConfig
 from limner.errors import LimnerError
 from limner.formats import network as opened_network
 from limner.formats import opened, usable
+from limner.formats.hub import resolved
 from limner.pipelines.devices import device_named
 from limner.pipelines.loading import loaded
 from limner.vae import Vae, VaeConfig, kl_to_normal
@@ -110,13 +111,13 @@ def load_autoencoder(name: str, *, weights: Path | None = None, device: str = "c
     if name == "vqgan":
         if weights is None:
             raise LimnerError("no weights for vqgan ship: give --weights the path of somebody's VQGAN")
-        return _vqgan(Path(weights), place)
+        return _vqgan(resolved(Path(weights)), place)
     return LOADERS[name](model_folder(name, weights), place)
 
 
 def model_folder(name: str, weights: Path | None) -> Path:
     """Where the model lies: what ships, or `weights`, or below it as training or a folder of many has it."""
-    folder = shipped(name) if weights is None else Path(weights)
+    folder = shipped(name) if weights is None else resolved(Path(weights))
     for inside in (name, "model"):
         if (folder / inside).is_dir():
             folder = folder / inside

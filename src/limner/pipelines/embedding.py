@@ -17,6 +17,7 @@ from limner.clip import Clip, ClipConfig, unit
 from limner.data.loader import composited, decoded_file
 from limner.errors import LimnerError
 from limner.formats import network, opened, usable
+from limner.formats.hub import resolved
 from limner.pipelines.devices import device_named
 from limner.pipelines.loading import loaded
 from limner.pipelines.pictures import WHITE, seen
@@ -50,12 +51,17 @@ class Looked:
 def reader(weights: Path | None, device: str) -> Reader:
     """The CLIP in `weights`, or that of the line in it, or the one that ships.
 
-    `weights` may be somebody else's checkpoint, a file or a folder, in any of `limner.formats`. Raises
-    ValueError for a device that is not there, LimnerError for weights that do not load or that read noised
-    pictures.
+    `weights` may be somebody else's checkpoint, a file or a folder, in any of `limner.formats`, or
+    hub:owner/name. Raises ValueError for a device that is not there, LimnerError for weights that are
+    missing, do not load or read noised pictures.
     """
-    place, folder = device_named(device), clip_folder(weights)
-    if weights is not None and weights.exists() and not checkpoint.is_ours(folder):
+    place = device_named(device)
+    if weights is not None:
+        weights = resolved(Path(weights))
+        if not weights.exists():
+            raise LimnerError(f"no weights at {weights}: give a CLIP's folder or file, limner's or others'")
+    folder = clip_folder(weights)
+    if weights is not None and not checkpoint.is_ours(folder):
         return theirs(weights, place)
     clip = loaded(folder, ClipConfig, Clip, place)
     check_clean(clip.config, folder)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 Sampler: TypeAlias = Literal["dpm++", "ddim", "heun", "ancestral"]
@@ -51,6 +52,8 @@ EDIT_STRENGTH = 0.5
 VARY_STRENGTH = 1.0
 
 MODELS = ("dalle1", "dalle2", "glide")
+# What a name on the hub begins with, as in `limner.formats.hub`, which needs torch.
+HUB = "hub:"
 SIZES = (64, 256, 1024)
 GLIDE_SIZES = (64, 256)
 TOKEN_SIZES = (64,)
@@ -358,7 +361,14 @@ def checked_size(size: int, sizes: Sequence[int] = SIZES) -> None:
 def checked_model(model: str) -> None:
     """Raise ValueError unless `model` is one of those that paint."""
     if model not in MODELS:
-        raise ValueError(f"model is {model!r}: choose {_listed(MODELS)}")
+        raise ValueError(
+            f"model is {model!r}: choose {_listed(MODELS)}, or give the path of weights that paint"
+        )
+
+
+def is_place(model: str | Path) -> bool:
+    """Whether a painter is told by where its weights lie: a path that is there, or a name on the hub."""
+    return model not in MODELS and (str(model).startswith(HUB) or Path(model).exists())
 
 
 def checked_arithmetic(model: str, *, precision: str, compile: bool) -> None:
