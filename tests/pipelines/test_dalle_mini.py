@@ -96,14 +96,12 @@ def words(folder: Path) -> Path:
     return folder
 
 
-def halves(model: Network, folder: Path) -> Path:
+def halves(model: Network) -> dict[str, dict[str, Tensor]]:
     found: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
     for name, tensor in give(dalle_mini.places(CONFIG), model.state_dict()).items():
         half, _, inside = name.partition(":")
         found[half][inside] = tensor
-    for half, tensors in found.items():
-        torch.save(tensors, folder / f"{half}.pt")
-    return folder
+    return found
 
 
 def detoker(vqgan: VqGan) -> dict[str, Tensor]:
@@ -136,7 +134,9 @@ def flaxed(vqgan: VqGan, *, ones: bool) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def folder(transformer, vqgan, tmp_path_factory) -> Path:
     """What min-dalle's users have, in one folder."""
-    made = halves(transformer, words(tmp_path_factory.mktemp("released") / "mini"))
+    made = words(tmp_path_factory.mktemp("released") / "mini")
+    for half, tensors in halves(transformer).items():
+        torch.save(tensors, made / f"{half}.pt")
     torch.save(detoker(vqgan), made / "detoker.pt")
     return made
 
@@ -280,7 +280,8 @@ def test_a_folder_is_a_painter(folder, painter):
     assert model_of(folder) == "dalle_mini"
     found = usable(opened(folder))
     assert [(part.name, part.config) for part in found.parts] == [("dalle_mini", CONFIG), ("detoker", VQGAN)]
-    assert "detoker.pt: pixels from 0 to 1, as DALL-E mini shows them to its VQGAN" in found.assumed
+    said = f"{folder / 'detoker.pt'}: pixels from 0 to 1, as DALL-E mini shows them to its VQGAN"
+    assert said in found.assumed
     assert limner.load("dalle_mini", weights=folder).digest == painter.digest
 
 
@@ -311,6 +312,25 @@ def test_a_whole_vqgan_will_do(flax, painter, folder, vqgan, tmp_path, kept):
     found = usable(opened(mini))
     assert [(part.name, part.config) for part in found.parts][1] == ("vqgan", VQGAN)
     same(limner.load(mini), painter)
+
+
+@pytest.mark.parametrize("place", ["vqgan/flax_model.msgpack", "detoker.pt", "last.ckpt", "vqgan.msgpack"])
+def test_flax_paints_whatever_its_vqgan_is_kept_as(flax, painter, transformer, vqgan, tmp_path, place):
+    mini = words(tmp_path / "mini")
+    tensors = flax.stacked(halves(transformer))
+    (mini / "flax_model.msgpack").write_bytes(flax.packed(flax.nested(tensors)))
+    (mini / "config.json").write_text(json.dumps({"decoder_attention_heads": 1, "use_bias": False}))
+    file = mini / place
+    file.parent.mkdir(exist_ok=True)
+    if file.suffix == ".msgpack":
+        file.write_bytes(flax.packed(flax.nested(flaxed(vqgan, ones=False))))
+    else:
+        state = give(taming.places(VQGAN), vqgan.state_dict())
+        torch.save(detoker(vqgan) if place == "detoker.pt" else state, file)
+    same(limner.load(mini), painter)
+    (mini / "merges.txt").unlink()
+    with pytest.raises(LimnerError, match=r"mini lacks merges\.txt"):
+        limner.load(mini)
 
 
 def test_what_convert_writes_paints_the_same(folder, painter, vqgan, tmp_path):
@@ -372,6 +392,15 @@ def test_what_is_missing_is_one_line(folder, tmp_path):
         limner.load("dalle_mini")
     with pytest.raises(LimnerError, match="is min-dalle detoker, and no DALL-E mini"):
         limner.load("dalle_mini", weights=folder / "detoker.pt")
+
+
+def test_one_of_both_is_asked_for(folder, tmp_path):
+    for name in ("dalle_bart_mini", "dalle_bart_mega"):
+        copied(folder, tmp_path / "pretrained" / name, "detoker.pt")
+    with pytest.raises(
+        LimnerError, match=r"pretrained holds two (en|de)coders: give a folder with one of each"
+    ):
+        limner.load(tmp_path / "pretrained")
 
 
 def test_parts_of_different_families_are_refused(folder, vqgan, tmp_path):

@@ -104,7 +104,8 @@ class Paint:
         arg(
             metavar="G",
             help_behavior_hint=(
-                f"(default: dalle2 {GUIDANCE}, dalle1 {TOKEN_GUIDANCE}, glide {GLIDE_GUIDANCE})"
+                f"(default: dalle2 {GUIDANCE}, dalle1 {TOKEN_GUIDANCE}, glide {GLIDE_GUIDANCE}, "
+                f"dalle_mini {DALLE_MINI_AS_RELEASED.guidance})"
             ),
         ),
     ] = None

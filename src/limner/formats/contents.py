@@ -24,7 +24,7 @@ SETTINGS = (
 )
 INDEX = ".safetensors.index.json", ".bin.index.json"
 # Of the first of these kinds that a folder has, for the same weights may lie there as several.
-KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th"), (".msgpack",)
+KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th", ".msgpack")
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind)
 
 

@@ -75,18 +75,20 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
     ours = [one for one in files if _is_ours(one)]
     network, assumed = _transformer(contents, ours)
     folder = ours[0].path.parent
-    vqgans = [one for one in files if _paints(one)] or _in_a_folder(folder, contents)
+    beside = [one for one in files if not _is_ours(one)]
+    vqgans = [one for one in beside if _paints(one)] or _in_a_folder(folder)
     if len(vqgans) > 1:
         names = " and ".join(one.path.name for one in vqgans)
         raise LimnerError(f"{contents.path} holds two VQGANs, {names}: leave one")
-    painters = [_painter(one) for one in vqgans]
-    if vqgans:
-        assumed.append(f"{vqgans[0].path.name}: pixels from 0 to 1, as DALL-E mini shows them to its VQGAN")
-    if beside := [one.path.name for one in files if not (_is_ours(one) or _paints(one))]:
-        assumed.append(f"{', '.join(beside)} is none of it: open it by its own path")
+    assumed += [f"{one.path}: pixels from 0 to 1, as DALL-E mini shows them to its VQGAN" for one in vqgans]
+    if strange := [one.path.name for one in beside if not _paints(one)]:
+        assumed.append(f"{', '.join(strange)} is none of it: open it by its own path")
     size = "mega" if network.config.decoder_layers > 12 else "mini"
     return Opened(
-        format=f"DALL-E {size}", contents=contents, parts=(network, *painters), assumed=tuple(assumed)
+        format=f"DALL-E {size}",
+        contents=contents,
+        parts=(network, *(_painter(one) for one in vqgans)),
+        assumed=tuple(assumed),
     )
 
 
@@ -125,10 +127,8 @@ def _painter(one: Contents) -> Part:
     return taming.painting(one) if taming.detoker_fits(one) else taming.whole(one, pixels="unit")
 
 
-def _in_a_folder(folder: Path, contents: Contents) -> list[Contents]:
+def _in_a_folder(folder: Path) -> list[Contents]:
     """The VQGAN that lies in a folder of that name, within the transformer's or beside it."""
-    if not contents.path.is_dir():
-        return []
     for one in (folder / VQGAN, folder.parent / VQGAN):
         if one.is_dir():
             return [file for file in look(one).each() if _paints(file)]

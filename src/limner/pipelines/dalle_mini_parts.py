@@ -75,7 +75,8 @@ def theirs(found: Opened, place: torch.device) -> Parts:
     painter = next((part for name, part in parts.items() if name in PAINTERS), None)
     if painter is None:
         raise LimnerError(f"{path} has no VQGAN, without which codes are no pictures: {WANTED}")
-    words = DalleMiniWords.beside(transformer.beside[0].parent if transformer.beside else path)
+    folder = path if path.is_dir() else path.parent
+    words = DalleMiniWords.beside(transformer.beside[0].parent if transformer.beside else folder)
     usable(found)
     model = network(transformer)
     assert isinstance(model, DalleMini)
