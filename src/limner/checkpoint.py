@@ -77,10 +77,11 @@ def load(
     return config, tensors | {alias: tensors[name] for alias, name in aliases.items()}
 
 
-def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_into(module: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
     """Copy `state` into `module`, every name and every shape agreeing; dtypes are converted.
 
-    What a module lists as `MEASURED` is no weight, and may be missing: it stays as it is.
+    What a module lists as `MEASURED` is no weight, and may be missing: it stays as it is. `assign`: these
+    very tensors become the module's, none of them copied or converted.
 
     Raises LimnerError listing the names `state` lacks, those that nothing takes, and the shapes that differ.
     """
@@ -100,7 +101,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     ]
     if complaints:
         raise LimnerError(f"the weights do not fit this {type(module).__name__}: " + "; ".join(complaints))
-    module.load_state_dict({name: own[name] for name in measured} | dict(state))
+    module.load_state_dict({name: own[name] for name in measured} | dict(state), assign=assign)
 
 
 def is_ours(path: Path) -> bool:

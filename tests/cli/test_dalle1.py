@@ -135,7 +135,7 @@ def test_options_of_the_other_painter_are_refused_by_name(refuses):
         ("--top-k", "3", "top_k is 3"),
         ("--top-p", "0.5", "top_p is 0.5"),
     ):
-        message = f"{said}, of which only dalle1 knows: leave it out, or add --model dalle1"
+        message = f"{said}, of which only dalle1 and dalle_mini know: leave it out, or add --model dalle1"
         assert refuses(*one, option, value) == message
     assert refuses(*one, "--model", "dalle1", "--steps", "3") == (
         "steps is 3, of which only dalle2 and glide know: leave it out, or add --model dalle2"

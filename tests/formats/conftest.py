@@ -91,3 +91,37 @@ def nested(tensors: dict[str, Tensor]) -> dict[str, Any]:
             here = here.setdefault(folder, {})
         here[last] = tensor
     return found
+
+
+def stacked(halves: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """DALL-E mini's halves by Flax's names, in the order of making: layers stacked, kernels turned."""
+    names = {
+        "pre_self_attn_layer_norm": "LayerNorm_0",
+        "self_attn_layer_norm": "LayerNorm_1",
+        "pre_encoder_attn_layer_norm": "LayerNorm_2",
+        "encoder_attn_layer_norm": "LayerNorm_3",
+        "self_attn": "FlaxBartAttention_0",
+        "encoder_attn": "FlaxBartAttention_1",
+        "glu": "GLU_0",
+        **{"ln0": "LayerNorm_0", "ln1": "LayerNorm_1", "fc0": "Dense_0", "fc1": "Dense_1", "fc2": "Dense_2"},
+    }
+    found: dict[str, Tensor] = {}
+    stacks: dict[str, list[Tensor]] = {}
+    for half, tensors in halves.items():
+        layers = sorted(tensors, key=lambda name: (not name.startswith("layers."), len(name), name))
+        for name in layers:
+            *path, end = name.split(".")
+            tensor = tensors[name]
+            if end == "weight":
+                kernel = path[-1] == "lm_head" or path[-1].endswith("_proj") or path[-1].startswith("fc")
+                end = "kernel" if kernel else "embedding" if path[-1].startswith("embed") else "scale"
+                tensor = tensor.T if kernel else tensor
+            if path[0] == "layers":
+                inside = ".".join(names.get(one, one) for one in path[2:])
+                stack = f"model.{half}.layers.FlaxBart{half.title()}Layers.{inside}.{end}"
+                stacks.setdefault(stack, []).append(tensor)
+            elif path[0] == "lm_head":
+                found["lm_head.kernel"] = tensor
+            else:
+                found[f"model.{half}.{'.'.join(path)}.{end}"] = tensor
+    return found | {name: torch.stack(one) for name, one in stacks.items()}

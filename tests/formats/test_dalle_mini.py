@@ -64,40 +64,6 @@ def halves(model: DalleMini, *, scales: bool) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def stacked(model: DalleMini) -> dict[str, Tensor]:
-    """Scanned layers stacked, kernels turned, by the names that Flax gives in the order of making."""
-    names = {
-        "pre_self_attn_layer_norm": "LayerNorm_0",
-        "self_attn_layer_norm": "LayerNorm_1",
-        "pre_encoder_attn_layer_norm": "LayerNorm_2",
-        "encoder_attn_layer_norm": "LayerNorm_3",
-        "self_attn": "FlaxBartAttention_0",
-        "encoder_attn": "FlaxBartAttention_1",
-        "glu": "GLU_0",
-        **{"ln0": "LayerNorm_0", "ln1": "LayerNorm_1", "fc0": "Dense_0", "fc1": "Dense_1", "fc2": "Dense_2"},
-    }
-    found: dict[str, Tensor] = {}
-    stacks: dict[str, list[Tensor]] = {}
-    for half, tensors in halves(model, scales=False).items():
-        layers = sorted(tensors, key=lambda name: (not name.startswith("layers."), len(name), name))
-        for name in layers:
-            *path, end = name.split(".")
-            tensor = tensors[name]
-            if end == "weight":
-                kernel = path[-1] == "lm_head" or path[-1].endswith("_proj") or path[-1].startswith("fc")
-                end = "kernel" if kernel else "embedding" if path[-1].startswith("embed") else "scale"
-                tensor = tensor.T if kernel else tensor
-            if path[0] == "layers":
-                inside = ".".join(names.get(one, one) for one in path[2:])
-                stack = f"model.{half}.layers.FlaxBart{half.title()}Layers.{inside}.{end}"
-                stacks.setdefault(stack, []).append(tensor)
-            elif path[0] == "lm_head":
-                found["lm_head.kernel"] = tensor
-            else:
-                found[f"model.{half}.{'.'.join(path)}.{end}"] = tensor
-    return found | {name: torch.stack(one) for name, one in stacks.items()}
-
-
 def written(folder: Path, files: Mapping[str, Mapping[str, Tensor]]) -> Path:
     for half, tensors in files.items():
         torch.save(dict(tensors), folder / f"{half}.pt")
@@ -116,7 +82,7 @@ def test_torch(model, tmp_path, scales):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_flax(flax, model, tmp_path, dtype):
-    tensors = {name: tensor.to(dtype) for name, tensor in stacked(model).items()}
+    tensors = {name: tensor.to(dtype) for name, tensor in flax.stacked(halves(model, scales=False)).items()}
     (tmp_path / "flax_model.msgpack").write_bytes(flax.packed(flax.nested(tensors)))
     told = {"decoder_attention_heads": 2, "encoder_attention_heads": 2, "decoder_start_token_id": 7}
     (tmp_path / "config.json").write_text(json.dumps(told))
@@ -158,7 +124,7 @@ def test_what_does_not_belong_is_said(model, tmp_path):
 def test_a_stack_that_flax_would_not_make_is_left_over(flax, model, tmp_path):
     """A norm with statistics, say: nothing here would compute it."""
     extra = {"model.encoder.layers.FlaxBartEncoderLayers.FlaxBartAttention_0.tau": torch.ones(2, 1, 2, 1, 1)}
-    (tmp_path / "x").write_bytes(flax.packed(flax.nested(stacked(model) | extra)))
+    (tmp_path / "x").write_bytes(flax.packed(flax.nested(flax.stacked(halves(model, scales=False)) | extra)))
     with pytest.raises(LimnerError, match=r"left over: encoder:layers\.0\.self_attn\.tau"):
         usable(opened(tmp_path / "x"))
 

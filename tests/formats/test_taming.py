@@ -31,10 +31,12 @@ def published(name: str) -> Contents:
         ("taming_vqgan_f16_1024", f16(1024), 343, 72_141_699),
         ("taming_vqgan_f16_16384", f16(16_384), 343, 76_073_859),
         ("taming_vqgan_gumbel_f8_8192", gumbel_f8(), 301, 68_995_971),
+        ("flax_vqgan_f16_16384", replace(f16(16_384), pixels="unit"), 343, 76_073_859),
         ("min_dalle_detoker", replace(f16(16_384), pixels="unit"), 197, 46_709_891),
     ],
 )
 def test_every_tensor_has_one_place(name: str, config: VqGanConfig, tensors: int, parameters: int) -> None:
+    """Flax's names are those of taming's by the rules of its published converter."""
     contents = published(name)
     (one,) = [one for one in FORMATS if one.fits(contents)]
     (part,) = one.read(contents, Assumptions()).parts

@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limner.autoregression import Sampling
 from limner.clip import Clip, ClipConfig
 from limner.clip.tower import PIXEL_MEAN, PIXEL_STD
 from limner.dalle2.prior_relative import RelativePrior
-from limner.dalle_mini import DalleMini, ImageReader
+from limner.dalle_mini import DalleMini, ImageReader, stream
 from limner.dalle_pytorch import ConvolutionalVae, DallePytorch
+from limner.draws import Draws
 from limner.dvae import DVae, drawn_in
 from limner.errors import LimnerError
 from limner.formats import Assumptions, convert, network, opened, self_check, usable
@@ -301,8 +303,8 @@ def test_half_a_dvae_says_what_is_missing(dall_e: ModuleType, tmp_path: Path) ->
 # --- DALL-E mini -----------------------------------------------------------------------------------
 
 
-def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
-    """Token by token, each with a memory of its own; min-dalle's is always of 64 words and 256 tokens."""
+def tiny_min_dalle(min_dalle: ModuleType, folder: Path) -> tuple[nn.Module, nn.Module, DalleMini]:
+    """Both halves of theirs, and what limner makes of their files."""
     sizes = {"layer_count": 2, "embed_count": 128, "attention_head_count": 2, "glu_embed_count": 200}
     encoder = randomised(
         min_dalle.dalle_bart_encoder.DalleBartEncoder(
@@ -312,10 +314,16 @@ def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
     decoder = randomised(
         min_dalle.dalle_bart_decoder.DalleBartDecoder(image_vocab_count=16384, device="cpu", **sizes)
     )
-    torch.save(encoder.state_dict(), tmp_path / "encoder.pt")
-    torch.save(decoder.state_dict(), tmp_path / "decoder.pt")
-    model = network(usable(opened(tmp_path)).parts[0])
+    torch.save(encoder.state_dict(), folder / "encoder.pt")
+    torch.save(decoder.state_dict(), folder / "decoder.pt")
+    model = network(usable(opened(folder)).parts[0])
     assert isinstance(model, DalleMini)
+    return encoder, decoder, model
+
+
+def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
+    """Token by token, each with a memory of its own; min-dalle's is always of 64 words and 256 tokens."""
+    encoder, decoder, model = tiny_min_dalle(min_dalle, tmp_path)
     text = torch.ones(2, 64, dtype=torch.int64)
     text[0, :2] = torch.tensor([0, 2])
     text[1, :6] = torch.tensor([0, 7, 99, 201, 55, 2])
@@ -330,6 +338,39 @@ def test_dalle_mini(min_dalle: ModuleType, tmp_path: Path) -> None:
             logits, memory = decoder(seen, read, memory, fed[:, n : n + 1], torch.tensor([n]))
             ours = reader.read(image[:, n - 1 : n].expand(2, -1) if n else image[:, :0].expand(2, -1))
             torch.testing.assert_close(ours, logits[:, -1, :16384], rtol=1e-5, atol=1e-4)
+
+
+def test_dalle_mini_writes_under_guidance(min_dalle: ModuleType, tmp_path: Path) -> None:
+    """The likeliest token of each step, by min-dalle's own sampler, which keeps the first and draws it."""
+    encoder, decoder, model = tiny_min_dalle(min_dalle, tmp_path)
+    text = torch.ones(2, 64, dtype=torch.int64)
+    text[0, :2] = torch.tensor([0, 2])
+    text[1, :6] = torch.tensor([0, 7, 99, 201, 55, 2])
+    columns = stream(
+        model,
+        text[1:],
+        nothing=text[0],
+        draws=Draws([0]),
+        sampling=Sampling(temperature=0.0),
+        guidance=16.0,
+    )
+    memory, token = torch.zeros(2, 4, 256, 128), torch.full((1,), 16384)
+    found = []
+    with torch.inference_mode():
+        read, seen = encoder(text), (text != 1)[:, None, None, :]
+        for n, ours in zip(range(6), columns, strict=False):
+            token, memory = decoder.sample_tokens(
+                settings=torch.tensor([1.0, 1.0, 16.0]),
+                attention_mask=seen,
+                encoder_state=read,
+                attention_state=memory,
+                prev_tokens=token[:, None],
+                token_index=torch.tensor([n]),
+            )
+            assert torch.equal(ours, token)
+            found.append(int(token))
+    # They are not all one token that anything would write.
+    assert len(set(found)) > 1
 
 
 # --- DALLE2-pytorch --------------------------------------------------------------------------------

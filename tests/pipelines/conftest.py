@@ -35,3 +35,13 @@ def glide_line(tiny, tmp_path_factory):
 @pytest.fixture(scope="session")
 def painter(line):
     return Dalle2.load(line)
+
+
+@pytest.fixture(scope="session")
+def flax():
+    """How Flax writes, as the formats are tested with it."""
+    source = Path(__file__).parents[1] / "formats" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("flax_writing", source)
+    writing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writing)
+    return writing

@@ -337,7 +337,7 @@ def test_paint_by_a_path(folder, painter, tmp_path, capsys):
     assert (said["sampler"], said["steps"], said["guidance"]) == ("ancestral", 2, 3.0)
     assert told["weights"] == painter.digest
     assert main([*command, "--top-k", "3"]) == 2
-    assert "top_k is 3, of which only dalle1 knows" in capsys.readouterr().err
+    assert "top_k is 3, of which only dalle1 and dalle_mini know" in capsys.readouterr().err
     assert main([*command, "--weights", str(folder)]) == 2
     assert "weights already: give one" in capsys.readouterr().err
 

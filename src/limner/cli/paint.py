@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from limner.cli.paintings import Painting, of_dalle1, of_size
+from limner.cli.paintings import Painting, of_size, of_tokens
 from limner.cli.places import named, place, try_writing
 from limner.cli.progress import progress
 from limner.pipelines.settings import (
     CLIP_GUIDANCE,
     CONDITION,
+    DALLE_MINI_AS_RELEASED,
     GLIDE,
     GLIDE_GUIDANCE,
     GLIDE_SIZES,
@@ -24,6 +25,7 @@ from limner.pipelines.settings import (
     TEMPERATURE,
     TOKEN_GUIDANCE,
     TOKEN_SIZES,
+    TOKENS,
     UNCLIP,
     Condition,
     GlideSettings,
@@ -42,6 +44,7 @@ from limner.pipelines.settings import (
 )
 
 if TYPE_CHECKING:
+    from limner.pipelines import Dalle1, DalleMini
     from limner.pipelines.progress import Tick
 
 HELP = """Paint pictures of a prompt, or of several.
@@ -51,7 +54,8 @@ HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple" --count 16 --sheet --out 16.png
   limner paint "a red apple" --model dalle1 --count 4 --candidates 32
   limner paint "a red apple" --model glide --guidance-kind both
-  limner paint "a red apple" --model downloads/glide"""
+  limner paint "a red apple" --model downloads/glide
+  limner paint "a red apple" --model downloads/dalle-mini"""
 
 # Options that not every painter has.
 OWN = {
@@ -62,10 +66,10 @@ OWN = {
     "tile": ("dalle2",),
     "guidance_kind": ("glide",),
     "clip_guidance": ("glide",),
-    "candidates": ("dalle1",),
-    "temperature": ("dalle1",),
-    "top_k": ("dalle1",),
-    "top_p": ("dalle1",),
+    "candidates": ("dalle1", "dalle_mini"),
+    "temperature": ("dalle1", "dalle_mini"),
+    "top_k": ("dalle1", "dalle_mini"),
+    "top_p": ("dalle1", "dalle_mini"),
 }
 
 
@@ -100,7 +104,8 @@ class Paint:
         arg(
             metavar="G",
             help_behavior_hint=(
-                f"(default: dalle2 {GUIDANCE}, dalle1 {TOKEN_GUIDANCE}, glide {GLIDE_GUIDANCE})"
+                f"(default: dalle2 {GUIDANCE}, dalle1 {TOKEN_GUIDANCE}, glide {GLIDE_GUIDANCE}, "
+                f"dalle_mini {DALLE_MINI_AS_RELEASED.guidance})"
             ),
         ),
     ] = None
@@ -116,15 +121,18 @@ class Paint:
     ] = None
     """glide: how strongly noised CLIP leads, where it does."""
     candidates: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: as count)")] = None
-    """dalle1: how many to paint of each prompt; the best are kept."""
+    """dalle1 and dalle_mini: how many to paint of each prompt; the best are kept."""
     temperature: Annotated[float | None, arg(metavar="T", help_behavior_hint=f"(default: {TEMPERATURE})")] = (
         None
     )
-    """dalle1: below 1 for likelier tokens, 0 for the likeliest."""
-    top_k: Annotated[int | None, arg(metavar="K", help_behavior_hint="(default: all)")] = None
-    """dalle1: draw from the K likeliest tokens only."""
+    """dalle1 and dalle_mini: below 1 for likelier tokens, 0 for the likeliest."""
+    top_k: Annotated[
+        int | None,
+        arg(metavar="K", help_behavior_hint=f"(default: all, dalle_mini {DALLE_MINI_AS_RELEASED.top_k})"),
+    ] = None
+    """dalle1 and dalle_mini: draw from the K likeliest tokens only."""
     top_p: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: all)")] = None
-    """dalle1: draw from the likeliest tokens that together hold this share."""
+    """dalle1 and dalle_mini: draw from the likeliest tokens that together hold this share."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
     sheet: bool = False
@@ -154,7 +162,12 @@ class Paint:
         saved: list[Path] = []
         try:
             with progress() as on_tick:
-                by = {"dalle1": self._by_dalle1, "dalle2": self._by_dalle2, "glide": self._by_glide}
+                by = {
+                    "dalle1": self._by_tokens,
+                    "dalle2": self._by_dalle2,
+                    "dalle_mini": self._by_tokens,
+                    "glide": self._by_glide,
+                }
                 paintings = by[self.model](on_tick)
                 if self.sheet:
                     saved.append(where.save(*self._sheet(list(paintings))))
@@ -180,7 +193,7 @@ class Paint:
 
     def _check_options(self) -> None:
         """What this painter does not know, and what it cannot do, before anything heavy is loaded."""
-        checked_model(self.model)
+        checked_model(self.model, weights=self.weights)
         checked_arithmetic(self.model, precision=self.precision, compile=self.compile)
         for name, models in OWN.items():
             if self.model not in models and (given := getattr(self, name)) is not None:
@@ -189,7 +202,7 @@ class Paint:
                     f"{name} is {given}, of which only {who} {'know' if models[1:] else 'knows'}: leave it "
                     f"out, or add --model {models[0]}"
                 )
-        if self.model == "dalle1":
+        if self.model in ("dalle1", "dalle_mini"):
             of = self._token_settings().candidates
             candidates_for(self.prompts, count=self.count, seed=self.seed, of=of)
         elif self.model == "glide":
@@ -212,17 +225,23 @@ class Paint:
         given = self._given("steps", "guidance", "guidance_kind", "clip_guidance")
         return glide_settings(**given, usual=usual)
 
-    def _token_settings(self) -> TokenSettings:
-        return TokenSettings(**self._given("guidance", "candidates", "temperature", "top_k", "top_p"))
+    def _token_settings(self, usual: TokenSettings = TOKENS) -> TokenSettings:
+        return replace(usual, **self._given("guidance", "candidates", "temperature", "top_k", "top_p"))
 
     def _given(self, *names: str) -> dict[str, Any]:
         """Of these options, those that were given; a painter's own defaults stand for the others."""
         return {name: given for name in names if (given := getattr(self, name)) is not None}
 
-    def _by_dalle1(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
+    def _by_tokens(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
         from limner.pipelines import load
 
-        painter, settings = load("dalle1", weights=self.weights, device=self.device), self._token_settings()
+        painter: Dalle1 | DalleMini
+        if self.model == "dalle_mini":
+            assert self.weights is not None
+            painter = load("dalle_mini", weights=self.weights, device=self.device)
+        else:
+            painter = load("dalle1", weights=self.weights, device=self.device)
+        settings = self._token_settings(painter.usual)
         stages = painter.paint(
             self.prompts,
             count=self.count,
@@ -232,7 +251,7 @@ class Paint:
             stages=True,
             on_tick=on_tick,
         )
-        return of_dalle1(painter, stages, settings=settings, count=self.count)
+        return of_tokens(painter, stages, settings=settings, count=self.count)
 
     def _by_glide(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
         from limner.pipelines import load

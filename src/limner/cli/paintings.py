@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from limner.pipelines.dalle1 import Dalle1
+    from limner.pipelines.dalle_mini import DalleMini
     from limner.pipelines.glide import GlideStage
     from limner.pipelines.stages import Ranked, Stage, TokenStage
 
@@ -38,18 +39,28 @@ class Painting:
         return encode_png(self.image, self.metadata)
 
 
-def of_dalle1(
-    painter: "Dalle1", stages: "Iterable[TokenStage]", *, settings: TokenSettings, count: int
+def of_tokens(
+    painter: "Dalle1 | DalleMini", stages: "Iterable[TokenStage]", *, settings: TokenSettings, count: int
 ) -> Iterator[Painting]:
-    """The pictures that CLIP thinks best of, best first, `count` of each prompt."""
-    from limner.pipelines.stages import Ranked
+    """The pictures that CLIP thinks best of, best first, `count` of each prompt; of DALL-E mini perhaps all.
+
+    It chooses where there are candidates to choose among, and where there are none leaves CLIP out.
+    """
+    from limner.pipelines.dalle_mini import DalleMini
+    from limner.pipelines.stages import Developed, Ranked
 
     for stage in stages:
         if isinstance(stage, Ranked):
             yield from ranked(painter, stage, settings=settings, count=count)
+        elif isinstance(painter, DalleMini) and settings.candidates is None and isinstance(stage, Developed):
+            for place, (commission, image) in enumerate(zip(stage.commissions, stage.images(), strict=True)):
+                metadata = painter.metadata(commission, settings=settings)
+                yield Painting(commission, place % count + 1, image, metadata)
 
 
-def ranked(painter: "Dalle1", stage: "Ranked", *, settings: TokenSettings, count: int) -> Iterator[Painting]:
+def ranked(
+    painter: "Dalle1 | DalleMini", stage: "Ranked", *, settings: TokenSettings, count: int
+) -> Iterator[Painting]:
     """The pictures of one stage, `count` of each prompt."""
     rows = zip(stage.commissions, stage.images(), stage.scores.tolist(), strict=True)
     for place, (commission, image, score) in enumerate(rows):

@@ -8,9 +8,10 @@ Dayma et al. 2021, "DALL·E Mini".
 
 from limner.dalle_mini.decoding import ImageReader, sample, stream
 from limner.dalle_mini.model import DalleMini, DalleMiniConfig, mega, mini
-from limner.dalle_mini.words import DalleMiniWords
+from limner.dalle_mini.words import WORDS, DalleMiniWords
 
 __all__ = [
+    "WORDS",
     "DalleMini",
     "DalleMiniConfig",
     "DalleMiniWords",

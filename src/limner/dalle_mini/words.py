@@ -15,6 +15,8 @@ from limner.errors import LimnerError
 from limner.text import CutCaptionWarning, clean
 
 WHOLE, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+# As Hugging Face's library keeps them, or as BART's own does, in two files.
+WORDS = (WHOLE, VOCABULARY, MERGES)
 BEGIN, PADDING, END, UNKNOWN = "<s>", "<pad>", "</s>", "<unk>"
 
 
@@ -57,9 +59,18 @@ class DalleMiniWords:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without beginning and end."""
-        plain = unicodedata.normalize("NFKD", clean(text)).encode("ascii", errors="ignore").decode()
+        plain = _plain(clean(text))
         ids: list[int] = self.tokenizer.encode(" ".join(plain.split()), add_special_tokens=False).ids
         return ids
+
+    def unknown(self, text: str) -> str:
+        """The characters of `text` that are left out, each once."""
+        return "".join(dict.fromkeys(c for c in clean(text) if not _plain(c)))
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id that there is a piece for."""
+        return 1 + max(self.tokenizer.get_vocab().values())
 
     def __call__(self, texts: Sequence[str], context: int) -> Int[Tensor, "b l"]:
         """Beginning, ids, end, padding: (B, `context`), int64. A text that is too long loses its end."""
@@ -86,3 +97,8 @@ class DalleMiniWords:
         if found is None:
             raise LimnerError(f"they have no {name!r}")
         return int(found)
+
+
+def _plain(text: str) -> str:
+    """Without accents, and without what is no ASCII then."""
+    return unicodedata.normalize("NFKD", text).encode("ascii", errors="ignore").decode()

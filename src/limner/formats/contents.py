@@ -26,7 +26,7 @@ INDEX = ".safetensors.index.json", ".bin.index.json"
 # What a second file of the same weights has in its name: "diffusion_pytorch_model.fp16.safetensors".
 VARIANTS = ("fp16", "bf16", "fp32", "ema", "non_ema")
 # Of the first of these kinds that a folder has, for the same weights may lie there as several.
-KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th"), (".msgpack",)
+KINDS = (".safetensors",), (".bin",), (".pt", ".pth", ".ckpt", ".pkl", ".th", ".msgpack")
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind)
 
 

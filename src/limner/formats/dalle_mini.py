@@ -1,26 +1,32 @@
-"""DALL-E mini and mega: min-dalle's `encoder.pt` and `decoder.pt` for torch, or Flax's one file.
+"""DALL-E mini and mega: min-dalle's `encoder.pt` and `decoder.pt` for torch, or Flax's one file; their VQGAN.
+
+What paints the codes lies among the files, or in a folder `vqgan` within theirs or beside it, as min-dalle
+has it: min-dalle's half of a VQGAN, or a whole one as Flax or taming-transformers keep it.
 
 Flax stacks all layers of a half along a first dimension, keeps weights of projections turned, and numbers its
 parts in the order of their making. Norms that a projection follows were trained without a scale, so in either
 way of keeping them it may be left out: it is one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from limner.dalle_mini import DalleMini, DalleMiniConfig
+from limner.dalle_mini import WORDS, DalleMini, DalleMiniConfig
 from limner.errors import LimnerError
-from limner.formats.contents import Contents
-from limner.formats.format import Assumptions, Format, Opened, part
+from limner.formats import taming
+from limner.formats.contents import Contents, look
+from limner.formats.format import Assumptions, Format, Opened, Part, part
 from limner.formats.places import Place, both
 
 SETTINGS = "config.json"
 HEAD_WIDTH, CODES, START, PADDING = 64, 2**14, 2**14, 1
 SIGNS = {"embed_tokens.weight", "layernorm_embedding.weight", "layers.0.glu.fc0.weight"}
 HALVES = ("encoder", "decoder")
+VQGAN = "vqgan"
 FLAX = "model.{half}.layers.FlaxBart{Half}Layers."
 # What Flax calls the parts of a layer → what min-dalle calls them; the decoder has all of these.
 NUMBERED = {
@@ -57,24 +63,43 @@ VARIANTS = {
 
 def fits(contents: Contents) -> bool:
     """A BART whose feed-forward unit is gated, or both halves in one file as Flax stacks them."""
-    return any(_is_half(one) or _is_flax(one) for one in contents.each())
+    return any(_is_ours(one) for one in _files(contents))
 
 
 def read(contents: Contents, _assumptions: Assumptions) -> Opened:
-    """One part, dalle_mini; of a lone half, the other half is missing.
+    """dalle_mini, with its words beside it, and the VQGAN; of a lone half, the other half is missing.
 
-    LimnerError for settings that ask for another architecture than these two have.
+    LimnerError for settings that ask for another architecture than these two have, and for two of anything.
     """
-    told = contents.told(SETTINGS)
+    files = _files(contents)
+    ours = [one for one in files if _is_ours(one)]
+    network, assumed = _transformer(contents, ours)
+    folder = ours[0].path.parent
+    beside = [one for one in files if not _is_ours(one)]
+    vqgans = [one for one in beside if _paints(one)] or _in_a_folder(folder)
+    if len(vqgans) > 1:
+        names = " and ".join(one.path.name for one in vqgans)
+        raise LimnerError(f"{contents.path} holds two VQGANs, {names}: leave one")
+    assumed += [f"{one.path}: pixels from 0 to 1, as DALL-E mini shows them to its VQGAN" for one in vqgans]
+    if strange := [one.path.name for one in beside if not _paints(one)]:
+        assumed.append(f"{', '.join(strange)} is none of it: open it by its own path")
+    size = "mega" if network.config.decoder_layers > 12 else "mini"
+    return Opened(
+        format=f"DALL-E {size}",
+        contents=contents,
+        parts=(network, *(_painter(one) for one in vqgans)),
+        assumed=tuple(assumed),
+    )
+
+
+def _transformer(contents: Contents, files: Sequence[Contents]) -> tuple[Part, list[str]]:
+    """Both halves as one network, and what was assumed of it."""
+    told = files[0].told(SETTINGS)
     for name, ours in VARIANTS.items():
         if told.get(name, ours) != ours:
             raise LimnerError(f"its {name} is {told[name]!r}, and DALL-E mini's here {ours!r}")
     tensors: dict[str, Tensor] = {}
-    beside = []
-    for one in contents.each():
-        if not (_is_half(one) or _is_flax(one)):
-            beside.append(one.path.name)
-            continue
+    for one in files:
         found = _from_flax(one.tensors) if _is_flax(one) else _from_torch(one.tensors)
         if doubled := tensors.keys() & found.keys():
             half = min(doubled).partition(":")[0]
@@ -84,11 +109,30 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
     scales = _scales(config, tensors)
     if scales:
         assumed.append(f"scales of 1 in {len(scales)} norms before projections, which were trained without")
-    if beside:
-        assumed.append(f"{', '.join(beside)} is none of it: open it by its own path")
-    network = part("dalle_mini", DalleMini, config, list(places(config)), scales | tensors, tried=tried)
-    size = "mega" if config.decoder_layers > 12 else "mini"
-    return Opened(format=f"DALL-E {size}", contents=contents, parts=(network,), assumed=tuple(assumed))
+    words = tuple(path for name in WORDS if (path := files[0].path.parent / name).is_file())
+    network = part(
+        "dalle_mini",
+        DalleMini,
+        config,
+        list(places(config)),
+        scales | tensors,
+        tried=tried,
+        beside=words,
+    )
+    return network, assumed
+
+
+def _painter(one: Contents) -> Part:
+    """What paints the codes, of either kind."""
+    return taming.painting(one) if taming.detoker_fits(one) else taming.whole(one, pixels="unit")
+
+
+def _in_a_folder(folder: Path) -> list[Contents]:
+    """The VQGAN that lies in a folder of that name, within the transformer's or beside it."""
+    for one in (folder / VQGAN, folder.parent / VQGAN):
+        if one.is_dir():
+            return [file for file in look(one).each() if _paints(file)]
+    return []
 
 
 def tried(model: DalleMini) -> dict[str, Tensor]:
@@ -124,6 +168,19 @@ def _attention(ours: str, theirs: str, names: tuple[str, str, str], kind: str) -
     for mine, yours in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "out")):
         yield Place(f"{ours}.{attention}.{mine}.weight", (f"{theirs}.{kind}_attn.{yours}_proj.weight",))
     yield from both(f"{ours}.{after}", f"{theirs}.{kind}_attn_layer_norm")
+
+
+def _files(contents: Contents) -> list[Contents]:
+    """One by one, of a folder's folders as well."""
+    return [file for one in contents.each() for file in one.each() if file.tensors]
+
+
+def _paints(one: Contents) -> bool:
+    return taming.fits(one) or taming.detoker_fits(one)
+
+
+def _is_ours(one: Contents) -> bool:
+    return _is_half(one) or _is_flax(one)
 
 
 def _is_half(one: Contents) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -33,7 +34,8 @@ class Assumptions:
 class Part:
     """One network: `config` and `state` as limner has them, what did not come out even, and its class.
 
-    `tried` runs it once on next to nothing, and names what comes of what.
+    `tried` runs it once on next to nothing, and names what comes of what. `beside`: files without weights
+    that it is of no use without, such as its words; they go where it goes.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Part:
     config: Any
     taken: Taken
     tried: Callable[[Any], Mapping[str, Tensor]]
+    beside: tuple[Path, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -100,6 +103,7 @@ def part(
     *,
     tried: Callable[[Any], Mapping[str, Tensor]],
     ignored: Sequence[str] = (),
+    beside: tuple[Path, ...] = (),
 ) -> Part:
     """A network's part, by the list of its places."""
     return Part(
@@ -108,6 +112,7 @@ def part(
         config=config,
         taken=take(places, tensors, shapes_of(network, config), ignored=ignored),
         tried=tried,
+        beside=beside,
     )
 
 

@@ -153,15 +153,16 @@ def self_check(part: Part) -> str:
 def convert(found: Opened, out: Path) -> list[Path]:
     """Write limner's own folder, one for each part in `out`, or `out` itself where there is but one.
 
-    Nothing is left behind where that fails. Raises LimnerError for what is not `usable`, and where there is
-    something at `out` already.
+    What lies beside a part goes with it. Nothing is left behind where that fails. Raises LimnerError for what
+    is not `usable`, and where there is something at `out` already.
     """
     usable(found)
     with appearing(out) as waiting:
         for part in found.parts:
-            checkpoint.save(
-                waiting if len(found.parts) == 1 else waiting / part.name, part.taken.state, part.config
-            )
+            folder = waiting if len(found.parts) == 1 else waiting / part.name
+            checkpoint.save(folder, part.taken.state, part.config)
+            for file in part.beside:
+                shutil.copyfile(file, folder / file.name)
     return [out if len(found.parts) == 1 else out / part.name for part in found.parts]
 
 

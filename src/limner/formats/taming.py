@@ -1,10 +1,16 @@
-"""VQGAN as taming-transformers saves it, and its lower half alone as min-dalle does, DALL-E mini's detoker.
+"""VQGAN as taming-transformers saves it, as Flax does, and its lower half alone: min-dalle's detoker.
 
 Lightning's checkpoint of a training: the networks, and beside them a discriminator and a perceptual loss
-under `loss.`, which no picture needs. Which of the two quantizers it has, its names say.
+under `loss.`, which no picture needs. Which of the two quantizers it has, its names say. Flax numbers with an
+underscore and keeps kernels height × width × in × out.
+
+DALL-E mini's VQGAN is taming's of 16,384 codes, weight for weight, but the pictures that it was shown lay in
+[0, 1]: codes that were made so come back so.
 """
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,7 +18,7 @@ from torch import Tensor
 
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
-from limner.formats.format import Assumptions, Format, Opened, part
+from limner.formats.format import Assumptions, Format, Opened, Part, part
 from limner.formats.places import Place, both
 from limner.vqgan import Decoder, VqGan, VqGanConfig
 from limner.vqgan.model import COLOURS
@@ -27,6 +33,10 @@ DETOKER = {
     "decoder.up.0.block.0.conv1.weight",
 }
 LOSS = "loss."
+# The last word of a name in Flax → torch's.
+FLAX = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
+
+Pixels = Literal["signed", "unit"]
 
 
 def fits(contents: Contents) -> bool:
@@ -37,6 +47,26 @@ def fits(contents: Contents) -> bool:
 
 def read(contents: Contents, _assumptions: Assumptions) -> Opened:
     """One part, vqgan. LimnerError for pictures that have no three colours, such as maps of segments."""
+    flax = is_flax(contents)
+    vqgan = whole(contents, pixels="unit" if flax else "signed")
+    pixels = (
+        "pixels from 0 to 1, as DALL-E mini shows them to what Flax keeps"
+        if flax
+        else "pixels from -1 to 1, as in all that taming-transformers published"
+    )
+    return Opened(
+        format="Flax VQGAN" if flax else "taming VQGAN",
+        contents=contents,
+        parts=(vqgan,),
+        assumed=(
+            f"pictures of {RESOLUTION} pixels; sides may be any multiple of {vqgan.config.factor}",
+            pixels,
+        ),
+    )
+
+
+def whole(contents: Contents, *, pixels: Pixels) -> Part:
+    """Both halves and the codes. LimnerError for pictures that have no three colours."""
     found = _inside(contents)
     seen = found.shape("encoder.conv_in.weight")[1]
     if seen != COLOURS:
@@ -47,19 +77,10 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
         codebook=NEAREST if nearest else GUMBEL,
         stem=found.shape("encoder.conv_in.weight")[0],
         choice="nearest" if nearest else "gumbel",
-        pixels="signed",
+        pixels=pixels,
     )
     loss = [name for name in found.tensors if name.startswith(LOSS)]
-    vqgan = part("vqgan", VqGan, config, list(places(config)), found.tensors, tried=tried, ignored=loss)
-    return Opened(
-        format="taming VQGAN",
-        contents=contents,
-        parts=(vqgan,),
-        assumed=(
-            f"pictures of {RESOLUTION} pixels; sides may be any multiple of {config.factor}",
-            "pixels from -1 to 1, as in all that taming-transformers published",
-        ),
-    )
+    return part("vqgan", VqGan, config, list(places(config)), found.tensors, tried=tried, ignored=loss)
 
 
 def tried(vqgan: VqGan) -> dict[str, Tensor]:
@@ -96,15 +117,19 @@ def detoker_fits(contents: Contents) -> bool:
 
 def read_detoker(contents: Contents, _assumptions: Assumptions) -> Opened:
     """One part, the half that paints."""
-    config = detoker(contents)
-    places = list(detoker_places(config))
-    found = part("detoker", Decoder, config, places, contents.tensors, tried=tried_detoker)
     return Opened(
         format="min-dalle detoker",
         contents=contents,
-        parts=(found,),
-        assumed=("pixels from 0 to 1, as DALL-E mini's VQGAN was trained",),
+        parts=(painting(contents),),
+        assumed=("pixels from 0 to 1, as DALL-E mini shows them to its VQGAN",),
     )
+
+
+def painting(contents: Contents) -> Part:
+    """The half that paints, as min-dalle keeps it."""
+    config = detoker(contents)
+    places = list(detoker_places(config))
+    return part("detoker", Decoder, config, places, contents.tensors, tried=tried_detoker)
 
 
 def detoker(contents: Contents) -> VqGanConfig:
@@ -123,8 +148,29 @@ def tried_detoker(decoder: Decoder) -> dict[str, Tensor]:
     return {"grid of codes": decoder.decode(torch.zeros(1, 2, 2, dtype=torch.int64))}
 
 
+def is_flax(contents: Contents) -> bool:
+    """Whether kernels are kept as Flax keeps them."""
+    return "encoder.conv_in.kernel" in contents.tensors
+
+
 def _inside(contents: Contents) -> Contents:
+    """By taming's names, whoever keeps it."""
+    if is_flax(contents):
+        tensors = {_plain(name): _upright(name, tensor) for name, tensor in contents.tensors.items()}
+        return replace(contents, tensors=tensors)
     return contents.under("state_dict.", "model.")
+
+
+def _plain(name: str) -> str:
+    """Flax's name of a tensor as taming's; the blocks of the middle have an underscore there as well."""
+    inside, _, end = name.rpartition(".")
+    inside = re.sub(r"\.(down|up)_(\d+)", r".\1.\2", inside)
+    inside = re.sub(r"(\.(?:down|up)\.\d+)\.(block|attn)_(\d+)", r"\1.\2.\3", inside)
+    return f"{inside}.{FLAX.get(end, end)}"
+
+
+def _upright(name: str, tensor: Tensor) -> Tensor:
+    return tensor.permute(3, 2, 0, 1) if name.endswith(".kernel") and tensor.ndim == 4 else tensor
 
 
 def _config(
@@ -133,7 +179,7 @@ def _config(
     codebook: str,
     stem: int,
     choice: Literal["nearest", "gumbel"],
-    pixels: Literal["signed", "unit"],
+    pixels: Pixels,
 ) -> VqGanConfig:
     """Sizes by the shapes of the decoder, which both have."""
     levels = range(contents.numbered("decoder.up."))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from limner.pipelines.classification import classify
     from limner.pipelines.dalle1 import Dalle1
     from limner.pipelines.dalle2 import Dalle2
+    from limner.pipelines.dalle_mini import DalleMini
     from limner.pipelines.explaining import explain
     from limner.pipelines.generators import Generator, load_generator
     from limner.pipelines.glide import Glide
@@ -36,6 +37,7 @@ __all__ = [
     "Autoencoder",
     "Dalle1",
     "Dalle2",
+    "DalleMini",
     "Generator",
     "Glide",
     "GlideSettings",
@@ -87,13 +89,24 @@ def load(
 
 @overload
 def load(
+    model: Literal["dalle_mini"],
+    *,
+    weights: Path,
+    device: str = ...,
+    precision: Precision = ...,
+    compile: bool = ...,
+) -> "DalleMini": ...
+
+
+@overload
+def load(
     model: str | Path,
     *,
     weights: Path | None = ...,
     device: str = ...,
     precision: Precision = ...,
     compile: bool = ...,
-) -> "Dalle1 | Dalle2 | Glide": ...
+) -> "Dalle1 | Dalle2 | DalleMini | Glide": ...
 
 
 def load(
@@ -103,7 +116,7 @@ def load(
     device: str = "cpu",
     precision: Precision = "fp32",
     compile: bool = False,
-) -> "Dalle1 | Dalle2 | Glide":
+) -> "Dalle1 | Dalle2 | DalleMini | Glide":
     """The painter called `model`, with the weights that ship or those in the folder `weights`.
 
     `model` may be the path of weights that paint instead, of limner's own or as others released them, or
@@ -111,8 +124,8 @@ def load(
     `device`: cpu, cuda, mps, or auto for the fastest that is there. `precision`: "bf16" lets U-Nets multiply
     in half precision, which is faster where the processor can. `compile`: PyTorch's compiler fuses U-Nets at
     their first steps, which takes minutes (and a C++ compiler on a CPU) and pays for many pictures. dalle1
-    has no U-Net and takes neither. Raises ValueError for a model, device or precision that is not offered,
-    LimnerError for weights that do not load.
+    and dalle_mini have no U-Net and take neither; weights of the latter do not ship. Raises ValueError for a
+    model, device or precision that is not offered, LimnerError for weights that do not load.
     """
     if is_place(model):
         if weights is not None:
@@ -123,7 +136,7 @@ def load(
         weights = resolved(Path(model))
         model = model_of(weights)
     model = str(model)
-    checked_model(model)
+    checked_model(model, weights=weights)
     checked_arithmetic(model, precision=precision, compile=compile)
     from limner.formats.hub import resolved
 
@@ -132,6 +145,10 @@ def load(
         from limner.pipelines.dalle1 import Dalle1
 
         return Dalle1.load(folder, device=device)
+    if model == "dalle_mini":
+        from limner.pipelines.dalle_mini import DalleMini
+
+        return DalleMini.load(folder, device=device)
     if model == "glide":
         from limner.pipelines.glide import Glide
 
@@ -151,6 +168,10 @@ def __getattr__(name: str) -> Any:
         from limner.pipelines.dalle2 import Dalle2
 
         return Dalle2
+    if name == "DalleMini":
+        from limner.pipelines.dalle_mini import DalleMini
+
+        return DalleMini
     if name == "Glide":
         from limner.pipelines.glide import Glide
 

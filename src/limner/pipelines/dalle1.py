@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
@@ -31,11 +31,11 @@ from limner.errors import LimnerError
 from limner.pipelines.devices import device_named
 from limner.pipelines.embedding import clip_folder
 from limner.pipelines.loading import digest_of, loaded
+from limner.pipelines.memory import MemoryWarning, free_bytes
 from limner.pipelines.memory import at_once as bounded
-from limner.pipelines.memory import free_bytes
 from limner.pipelines.pictures import seen
 from limner.pipelines.progress import Clock, Tick
-from limner.pipelines.ranking import cosines
+from limner.pipelines.ranking import best
 from limner.pipelines.sampling import sides
 from limner.pipelines.settings import (
     Commission,
@@ -58,10 +58,6 @@ DEVELOPED_AT_ONCE = 8
 # Numbers that a layer holds for each position of the first pass, as a multiple of its width: the fused
 # projection and the keys and values kept, or the hidden layer before and after its activation.
 FIRST_PASS = 12
-
-
-class MemoryWarning(UserWarning):
-    """Less is worked on at once than would be quickest, for want of memory."""
 
 
 def _silently(_: int) -> None:
@@ -121,6 +117,11 @@ class Dalle1:
         return self.ranker.log_scale.device
 
     @property
+    def usual(self) -> TokenSettings:
+        """How it paints unless somebody says otherwise."""
+        return TokenSettings()
+
+    @property
     def sizes(self) -> tuple[int]:
         """Pixels a side of what is painted: 256 in the paper."""
         return (self.dvae.config.resolution,)
@@ -173,7 +174,7 @@ class Dalle1:
         hears of every row of tokens. Raises ValueError, before any work is done, for what cannot be painted,
         or more at once than fits; LimnerError where memory holds not even one.
         """
-        chosen = settings or TokenSettings()
+        chosen = settings or self.usual
         if size is not None:
             checked_size(size, self.sizes)
         wanted = candidates_for(prompts, count=count, seed=seed, of=chosen.candidates)
@@ -201,7 +202,7 @@ class Dalle1:
         The last is the picture that `paint` makes of this seed. Raises ValueError, at once, for a prompt or
         seed that cannot be painted, and for settings that ask for a choice among several.
         """
-        chosen = settings or TokenSettings()
+        chosen = settings or self.usual
         if chosen.candidates not in (None, 1):
             raise ValueError(
                 f"candidates is {chosen.candidates}: a stream is of one picture, so leave it out"
@@ -230,7 +231,7 @@ class Dalle1:
         ones are seen on white. Candidates and seeds as in `paint`. Section 3.3, image-to-image.
         Raises ValueError for a picture that is not square, and for a `keep` that leaves no row on one side.
         """
-        chosen = settings or TokenSettings()
+        chosen = settings or self.usual
         wanted = candidates_for([prompt], count=count, seed=seed, of=chosen.candidates)
         checked_words(prompt)
         self._tell_turns(len(wanted), chosen, at_once)
@@ -345,7 +346,6 @@ class Dalle1:
             advance(len(tokens))
         return Developed(commissions=written.commissions, tokens=written.tokens, pictures=torch.cat(pictures))
 
-    @torch.inference_mode()
     def rank(
         self,
         developed: Developed,
@@ -358,23 +358,7 @@ class Dalle1:
 
         Pictures are judged as a file would hold them, in 8 bits. Of equals the first comes first.
         """
-        total = len(developed.commissions)
-        each = total if of is None else of
-        images, scores = developed.images(), []
-        for start in range(0, total, each):
-            prompt = developed.commissions[start].prompt
-            scores.append(cosines(self.ranker, self.ranker_tokenizer, prompt, images[start : start + each]))
-            advance(each)
-        table = torch.stack(scores)
-        best = table.sort(dim=1, descending=True, stable=True).indices[:, :count]
-        rows = rearrange(best + each * torch.arange(len(table))[:, None], "p k -> (p k)")
-        there = rows.to(self.device)
-        return Ranked(
-            commissions=tuple(developed.commissions[row] for row in rows.tolist()),
-            tokens=developed.tokens[there],
-            pictures=developed.pictures[there],
-            scores=table.flatten()[rows],
-        )
+        return best(self.ranker, self.ranker_tokenizer, developed, count=count, of=of, advance=advance)
 
     def _stages(
         self,

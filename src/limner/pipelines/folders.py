@@ -4,14 +4,15 @@ from pathlib import Path
 
 from limner import checkpoint
 from limner.dalle2.decoder import DecoderConfig
+from limner.dalle_mini import DalleMiniConfig
 from limner.errors import LimnerError
 from limner.formats import opened
 from limner.glide import GlideConfig
 
 # A line of limner's own, by a folder that no other has.
-OWN = {"base": "glide", "decoder": "dalle2", "transformer": "dalle1"}
+OWN = {"base": "glide", "decoder": "dalle2", "transformer": "dalle1", "dalle_mini": "dalle_mini"}
 # Somebody else's, by a network of it.
-THEIRS = {GlideConfig: "glide", DecoderConfig: "dalle2"}
+THEIRS = {GlideConfig: "glide", DecoderConfig: "dalle2", DalleMiniConfig: "dalle_mini"}
 
 
 def model_of(path: Path) -> str:

@@ -28,6 +28,15 @@ def loaded(folder: Path, config_type: Any, network: Callable[[Any], M], device: 
     return module.to(device).eval().requires_grad_(False)
 
 
+def mapped(folder: Path, config_type: Any, network: Callable[[Any], M], device: torch.device) -> M:
+    """The same of a network that is too large to lie in memory twice: its weights are views of the file."""
+    config, state = checkpoint.load(folder, config_type, device)
+    with torch.device("meta"):
+        module = network(config)
+    checkpoint.load_into(module, {name: tensor.float() for name, tensor in state.items()}, assign=True)
+    return module.to(device).eval().requires_grad_(False)
+
+
 def digest_of(parts: Sequence[str]) -> str:
     """Twelve hexadecimal digits for the digests of all parts, in their order."""
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]

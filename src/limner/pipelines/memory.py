@@ -15,6 +15,10 @@ ASSUMED = 4 * 2**30
 GB = 1e9
 
 
+class MemoryWarning(UserWarning):
+    """Less is worked on at once than would be quickest, for want of memory."""
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that a painting could still take on `device`, as far as the system tells."""
     if device.type == "cuda":

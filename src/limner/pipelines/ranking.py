@@ -1,8 +1,10 @@
 """How well pictures go with words, by a CLIP that did not paint them: DALL-E 1's re-ranking, section 2.6."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+from einops import rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from limner.clip import Clip
 from limner.pipelines.embedding import pictured, reader, worded
 from limner.pipelines.settings import checked_prompt
+from limner.pipelines.stages import Developed, Ranked
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 
@@ -37,3 +40,36 @@ def cosines(
 ) -> Float[Tensor, "n"]:
     """Cosines of pictures with words, on the CPU."""
     return (pictured(clip, images) @ worded(clip, tokenizer, text)).float().cpu()
+
+
+@torch.inference_mode()
+def best(
+    clip: Clip,
+    tokenizer: ClipTokenizer,
+    developed: Developed,
+    *,
+    count: int,
+    of: int | None,
+    advance: Callable[[int], None],
+) -> Ranked:
+    """The best `count` of every `of` pictures in a row, which share a prompt; None: of all.
+
+    Pictures are judged as a file would hold them, in 8 bits. Of equals the first comes first.
+    """
+    total = len(developed.commissions)
+    each = total if of is None else of
+    images, scores = developed.images(), []
+    for start in range(0, total, each):
+        prompt = developed.commissions[start].prompt
+        scores.append(cosines(clip, tokenizer, prompt, images[start : start + each]))
+        advance(each)
+    table = torch.stack(scores)
+    kept = table.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    rows = rearrange(kept + each * torch.arange(len(table))[:, None], "p k -> (p k)")
+    there = rows.to(developed.tokens.device)
+    return Ranked(
+        commissions=tuple(developed.commissions[row] for row in rows.tolist()),
+        tokens=developed.tokens[there],
+        pictures=developed.pictures[there],
+        scores=table.flatten()[rows],
+    )

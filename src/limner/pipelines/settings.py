@@ -52,6 +52,8 @@ EDIT_STRENGTH = 0.5
 VARY_STRENGTH = 1.0
 
 MODELS = ("dalle1", "dalle2", "glide")
+# Painters whose weights are others': they are asked for by the path of these.
+OTHERS = ("dalle_mini",)
 # What a name on the hub begins with, as in `limner.formats.hub`, which needs torch.
 HUB = "hub:"
 SIZES = (64, 256, 1024)
@@ -358,9 +360,13 @@ def checked_size(size: int, sizes: Sequence[int] = SIZES) -> None:
         raise ValueError(f"size is {size!r}: choose {_listed(sizes)} (pixels a side)")
 
 
-def checked_model(model: str) -> None:
-    """Raise ValueError unless `model` is one of those that paint."""
-    if model not in MODELS:
+def checked_model(model: str, *, weights: object = None) -> None:
+    """Raise ValueError unless `model` is one of those that paint, with `weights` or with those that ship."""
+    if model in OTHERS and weights is None:
+        raise ValueError(
+            f"model is {model!r}, whose weights do not ship: give the path of theirs as the model"
+        )
+    if model not in MODELS + OTHERS:
         raise ValueError(
             f"model is {model!r}: choose {_listed(MODELS)}, or give the path of weights that paint"
         )
@@ -375,10 +381,10 @@ def checked_arithmetic(model: str, *, precision: str, compile: bool) -> None:
     """Raise ValueError unless `model` multiplies in this `precision`, and can be compiled if it is to be."""
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}: choose {_listed(get_args(Precision))}")
-    if model == "dalle1" and precision != "fp32":
-        raise ValueError(f"precision is {precision!r}: dalle1 has no U-Net, so leave it out")
-    if model == "dalle1" and compile:
-        raise ValueError("compile is for U-Nets, and dalle1 has none: leave it out")
+    if model in ("dalle1", "dalle_mini") and precision != "fp32":
+        raise ValueError(f"precision is {precision!r}: {model} has no U-Net, so leave it out")
+    if model in ("dalle1", "dalle_mini") and compile:
+        raise ValueError(f"compile is for U-Nets, and {model} has none: leave it out")
 
 
 def _number(given: object) -> bool:
@@ -413,6 +419,7 @@ def _listed(allowed: Sequence[object]) -> str:
 
 
 UNCLIP = PaintSettings()
+TOKENS = TokenSettings()
 # As Karlo was released: DDPM's steps, unlike those above not tuned here.
 UNCLIP_AS_RELEASED = PaintSettings(
     prior_sampler="ancestral",
@@ -437,6 +444,10 @@ GLIDE_AS_RELEASED = GlideSettings(
     upsampler_steps="fast27",
     upsampler_temperature=0.997,
 )
+
+
+# As min-dalle paints unless it is told otherwise. DALL-E mini's own example has a guidance of 10 and no cut.
+DALLE_MINI_AS_RELEASED = TokenSettings(guidance=16.0, temperature=1.0, top_k=256)
 
 
 def glide_settings(

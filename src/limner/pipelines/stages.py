@@ -1,7 +1,7 @@
 """What a painting passes through, from words to picture: one dataclass for each step of the paper's figure.
 
-DALL-E 2: Understood, Imagined, Drawn, Enlarged, EnlargedAgain. GLIDE: Read, Drawn, Enlarged. DALL-E 1: Read,
-Written, Developed, Ranked. Each says which commissions its rows belong to, in order.
+DALL-E 2: Understood, Imagined, Drawn, Enlarged, EnlargedAgain. GLIDE: Read, Drawn, Enlarged. DALL-E 1 and
+DALL-E mini: Read, Written, Developed, Ranked. Each says which commissions its rows belong to, in order.
 """
 
 from dataclasses import dataclass
@@ -86,7 +86,10 @@ Stage: TypeAlias = Understood | Imagined | Drawn | Enlarged | EnlargedAgain
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """The words as DALL-E 1 or GLIDE reads them: token `ids`, `PADDING` behind the caption's end."""
+    """The words as DALL-E 1 or GLIDE reads them: token `ids`, `PADDING` behind the caption's end.
+
+    DALL-E mini's have a beginning and an end, and padding of the model's own behind it.
+    """
 
     commissions: tuple[Commission, ...]
     ids: Int[Tensor, "b l"]
@@ -102,7 +105,7 @@ class Written:
 
 @dataclass(frozen=True, kw_only=True)
 class Developed:
-    """The dVAE's pictures of the tokens, in [-1, 1]."""
+    """The dVAE's, or VQGAN's, pictures of the tokens, in [-1, 1]."""
 
     commissions: tuple[Commission, ...]
     tokens: Int[Tensor, "b w w"]
