@@ -74,7 +74,7 @@ def test_paint(run, weights):
 def test_options_of_other_painters_are_refused(refuses, weights):
     paint = ("paint", "a pear", "--model", "glide")
     assert refuses(*paint, "--top-k", 3) == (
-        "top_k is 3, of which only dalle1 knows: leave it out, or add --model dalle1"
+        "top_k is 3, of which only dalle1 and dalle_mini know: leave it out, or add --model dalle1"
     )
     assert refuses("paint", "a pear", "--clip-guidance", 3).startswith(
         "clip_guidance is 3.0, of which only glide knows"

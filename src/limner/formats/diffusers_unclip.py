@@ -25,6 +25,8 @@ from limner.formats.openai_clip import checked_pixels
 from limner.formats.places import Place, both
 
 DECODING = {"decoder", "text_proj", "super_res_first", "super_res_last", "text_encoder"}
+# Of these, those that nobody else has: limner's own line has a decoder too.
+SIGNS = {"text_proj", "super_res_first", "super_res_last"}
 SETTINGS, SCHEDULER, PIXELS = "config.json", "scheduler_config.json", "preprocessor_config.json"
 # As Karlo and Kandinsky were released.
 DRAWN, ENLARGED, STEPS, BOUND = 64, 256, 1000, 10.0
@@ -45,8 +47,8 @@ TRIED = 32
 
 
 def fits(contents: Contents) -> bool:
-    """The folders of a decoder, its upsamplers and its words, or some of them."""
-    return bool(contents.folders.keys() & (DECODING - {"text_encoder"}))
+    """The folders of a decoder's words and its upsamplers, or some of them."""
+    return bool(contents.folders.keys() & SIGNS)
 
 
 def fits_prior(contents: Contents) -> bool:

@@ -122,7 +122,7 @@ def vision_of(
         width=width,
         layers=contents.numbered("vision_model.encoder.layers."),
         heads=_heads("vision", width, told, assumptions, assumed),
-        hidden=hidden(contents.shape("vision_model.encoder.layers.0.mlp.fc1.weight")[0], width),
+        hidden=hidden(contents, "vision_model.encoder.layers.0.mlp.fc1.weight", width),
     )
 
 

@@ -232,13 +232,15 @@ def _vision(contents: Contents, assumptions: Assumptions, assumed: list[str]) ->
         heads=_heads(
             "picture", width, assumptions.head_width or _whole(contents, "vision_cfg", "head_width"), assumed
         ),
-        hidden=hidden(contents.shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0], width),
+        hidden=hidden(contents, "visual.transformer.resblocks.0.mlp.c_fc.weight", width),
     )
 
 
-def hidden(found: int, width: int) -> int | None:
-    """The width of MLPs, where it is not the usual four times the tower's."""
-    return None if found == 4 * width else found
+def hidden(contents: Contents, widening: str, width: int) -> int | None:
+    """The width of MLPs, where it is not the usual four times the tower's, and the bias has it too."""
+    found = contents.shape(widening)[:1]
+    bias = contents.shape(widening.replace(".weight", ".bias"))
+    return None if found in ((4 * width,), ()) or found != bias else found[0]
 
 
 def _text(contents: Contents, assumed: list[str]) -> TextConfig:

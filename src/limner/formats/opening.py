@@ -62,12 +62,12 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
     """
     if checkpoint.is_ours(path):
         raise LimnerError(f"{path} is limner's own already: commands take it as it is, by --weights")
-    if own := _own(path):
+    contents = look(path)
+    found = [one for one in FORMATS if one.fits(contents)]
+    if not found and (own := _own(path)):
         raise LimnerError(
             f"{path} is limner's own already, with {', '.join(own)}: commands take it as it is, by --weights"
         )
-    contents = look(path)
-    found = [one for one in FORMATS if one.fits(contents)]
     if not found and any(one.fits(file) for one in FORMATS for file in contents.each()):
         inside = [file.path for file in contents.each() if file.tensors]
         files = ", ".join(str(file.relative_to(path)) for file in inside)
