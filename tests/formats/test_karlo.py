@@ -18,6 +18,7 @@ from limner.diffusion.spec import DiffusionSpec
 from limner.errors import LimnerError
 from limner.formats import karlo, network, opened, self_check, usable
 from limner.formats.places import give
+from limner.formats.writing import to_diffusers
 from limner.layers.unet import UNetConfig
 from limner.pipelines.dalle2 import Dalle2
 
@@ -148,6 +149,13 @@ def test_it_paints(folder):
         "a red apple", size=64, settings=replace(painter.usual, prior_steps=2, steps=2)
     )
     assert picture.size == (64, 64)
+
+
+def test_what_diffusers_prior_cannot_be_is_not_written(folder, tmp_path):
+    """Its tokens and its embeddings are of one width."""
+    with pytest.raises(LimnerError, match="tokens have 64 numbers and its embeddings 12"):
+        to_diffusers(opened(folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_alone_a_prior_wants_its_statistics(folder):

@@ -48,6 +48,11 @@ def written(parts: Mapping[str, tuple[Any, Mapping[str, Tensor]]]) -> dict[str, 
             "this unCLIP takes unit embeddings, and diffusers' takes them as CLIP has them: it would be told "
             "something else there, so only what came from Karlo's kind is written for it"
         )
+    if prior.text_width != prior.embedding:
+        raise LimnerError(
+            f"its words' tokens have {prior.text_width} numbers and its embeddings {prior.embedding}: "
+            "diffusers' prior has one width for both"
+        )
     if upsampler.enlarging != "antialiased" or upsampler.rounded or not upsampler.finisher:
         raise LimnerError("this upsampler is not Karlo's kind (antialiased, not rounded, with a finisher)")
     reader, tower = next(parts[name] for name in ("text_encoder", "clip") if name in parts)
