@@ -63,6 +63,16 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Any, *, dtype: torch
         ) from error
 
 
+def write(path: Path, state: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
+    """Write one safetensors file for others, in which names of one and the same tensor hold it once each.
+
+    Raises OSError or SafetensorError where it cannot be written.
+    """
+    tensors, aliases = _separate(state, None)
+    twice = {alias: tensors[name].clone() for alias, name in aliases.items()}
+    save_file(tensors | twice, path, metadata=dict(metadata))
+
+
 def load(
     folder: Path, config_type: type[C], device: torch.device | str = "cpu"
 ) -> tuple[C, dict[str, Tensor]]:
@@ -73,8 +83,13 @@ def load(
     described, weights = _find(folder)
     config = _config_from(described, config_type, folder / CONFIG)
     tensors = _read(weights, device)
-    aliases: dict[str, str] = described.get("aliases", {})
-    return config, tensors | {alias: tensors[name] for alias, name in aliases.items()}
+    aliases = described.get("aliases", {})
+    if not isinstance(aliases, dict) or not {*map(str, aliases.values())} <= tensors.keys():
+        raise LimnerError(
+            f'{folder / CONFIG} has "aliases" that are no names of tensors in {weights.name}: '
+            "copy both again from their source"
+        )
+    return config, tensors | {alias: tensors[str(name)] for alias, name in aliases.items()}
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
@@ -108,7 +123,7 @@ def is_ours(path: Path) -> bool:
     """Whether a folder says that limner wrote it; others have a config.json as well."""
     try:
         return "limner" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -158,6 +173,7 @@ def _separate(
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
+    kept: set[int] = set()
     for name, tensor in state.items():
         place = (tensor.device, tensor.dtype, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
         if tensor.numel() and place in first:
@@ -166,7 +182,9 @@ def _separate(
         first[place] = name
         stored = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)
         # Two overlapping views of one storage may not go into one file; a copy of its own may.
-        shares = stored.untyped_storage().nbytes() != stored.numel() * stored.element_size()
+        memory = stored.untyped_storage()
+        shares = memory.nbytes() != stored.numel() * stored.element_size() or memory.data_ptr() in kept
+        kept.add(memory.data_ptr())
         tensors[name] = stored.clone(memory_format=torch.contiguous_format) if shares else stored.contiguous()
     return tensors, aliases
 
@@ -208,7 +226,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise LimnerError(f"cannot read {path}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LimnerError(f"{path} is not JSON ({error}): copy it again from its source") from error
     if not isinstance(described, dict) or not isinstance(described.get("config"), dict):
         raise LimnerError(f'{path} has no "config": it was not written by limner')

@@ -1,13 +1,27 @@
 """What Flax writes, written here after its description: msgpack, arrays as an extension of kind 1."""
 
+import importlib.util
 import struct
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+
+
+@pytest.fixture(scope="session")
+def tiny_karlo() -> ModuleType:
+    """What stands in the file of that name."""
+    path = Path(__file__).with_name("tiny_karlo.py")
+    spec = importlib.util.spec_from_file_location("tiny_karlo", path)
+    assert spec is not None
+    assert spec.loader is not None
+    tiny_karlo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny_karlo)
+    return tiny_karlo
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from limner.cli import (
     search,
     train,
 )
-from limner.errors import LimnerError
+from limner.errors import LimnerError, printable, refused
 
 Command = (
     Annotated[paint.Paint, subcommand("paint", description=paint.HELP)]
@@ -104,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has had enough of it. Python must not find out again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _refuse(refused(error))
     return 0
 
 
@@ -141,7 +143,7 @@ def unboxed(box: str) -> str:
 
 
 def _refuse(message: str) -> int:
-    print("limner:", " ".join(message.split()), file=sys.stderr)
+    print("limner:", printable(message), file=sys.stderr)
     return 2
 
 
@@ -153,4 +155,4 @@ def _warn(
     file: TextIO | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
 ) -> None:
-    print("limner: warning:", " ".join(str(message).split()), file=sys.stderr)
+    print("limner: warning:", printable(str(message)), file=sys.stderr)

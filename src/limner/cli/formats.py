@@ -87,7 +87,7 @@ class Open(Reading):
                 show(found)
         if not self.json:
             for name, said in checked.items():
-                print(f"{name} works: {said}")
+                print(f"{name} works: {said}" if said else f"{name} was not run: it is too large to be tried")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,20 +155,25 @@ def show(found: "Opened") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from limner.errors import printable
+
     contents = found.contents
     table = Table("part", "parameters", "missing", "wrong", "left over", title_justify="left")
-    table.title = f"{found.format}: {contents.kind}, {contents.size / 1e6:.1f} MB"
+    # What is said of somebody else's file may quote it: its words are shown, and neither markup nor obeyed.
+    title = printable(f"{found.format}: {contents.kind}, {contents.size / 1e6:.1f} MB")
+    table.title = Text(title, style="table.title")
     for part in found.parts:
         odd = (part.taken.missing, part.taken.wrong, part.taken.unused)
-        table.add_row(part.name, f"{part.parameters:,}", *(Text(_few(names)) for names in odd))
+        table.add_row(part.name, f"{part.parameters:,}", *(Text(printable(_few(names))) for names in odd))
     console = Console()
     console.print(table)
-    for beyond in found.beyond:
-        console.print(beyond, markup=False, highlight=False)
-    for part in found.parts:
-        console.print(f"{part.name}: {part.config}", markup=False, highlight=False)
-    for assumed in found.assumed:
-        console.print(f"assumed: {assumed}", markup=False, highlight=False)
+    lines = [
+        *found.beyond,
+        *(f"{part.name}: {part.config}" for part in found.parts),
+        *(f"assumed: {assumed}" for assumed in found.assumed),
+    ]
+    for line in lines:
+        console.print(printable(line), markup=False, highlight=False)
 
 
 def _few(names: tuple[str, ...]) -> str:

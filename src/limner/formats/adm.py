@@ -16,11 +16,10 @@ from limner.layers.unet import UNetConfig
 HEAD_WIDTH = 64
 
 
-def unet(contents: Contents, *, heads: int | None = None, head_width: int = HEAD_WIDTH) -> UNetConfig:
-    """A network's sizes by its shapes; heads are told, for no shape says how many there are.
+def unet(contents: Contents) -> UNetConfig:
+    """A network's sizes by its shapes; heads are `HEAD_WIDTH` wide, for no shape says how many there are.
 
-    Unless told they are `HEAD_WIDTH` wide, as in all that were published with text. Raises LimnerError for
-    shapes that are no U-Net's.
+    So they are in all that were published with text. Raises LimnerError for shapes that are no U-Net's.
     """
     down, up = contents.numbered("input_blocks."), contents.numbered("output_blocks.")
     # The first block of the way up that ends by doubling the size is the last of its level.
@@ -33,7 +32,7 @@ def unet(contents: Contents, *, heads: int | None = None, head_width: int = HEAD
             f"{contents.path} has {down} blocks on the way down and {up} on the way up, which make no U-Net"
         )
     out = contents.shape("out.2.weight")[0]
-    return _sizes(contents, depth=depth, out_channels=out, heads=heads, head_width=head_width)
+    return _sizes(contents, depth=depth, out_channels=out)
 
 
 def half(contents: Contents, *, out_channels: int) -> UNetConfig:
@@ -41,12 +40,10 @@ def half(contents: Contents, *, out_channels: int) -> UNetConfig:
     down, depth = contents.numbered("input_blocks."), 0
     while depth < down and "attention" in _inner(contents, f"input_blocks.{down - 1 - depth}"):
         depth += 1
-    return _sizes(contents, depth=depth, out_channels=out_channels, heads=None, head_width=HEAD_WIDTH)
+    return _sizes(contents, depth=depth, out_channels=out_channels)
 
 
-def _sizes(
-    contents: Contents, *, depth: int, out_channels: int, heads: int | None, head_width: int
-) -> UNetConfig:
+def _sizes(contents: Contents, *, depth: int, out_channels: int) -> UNetConfig:
     embedding, sinusoids = _two(contents, "time_embed.0.weight")
     down = contents.numbered("input_blocks.")
     levels, left = divmod(down, depth + 1)
@@ -70,8 +67,8 @@ def _sizes(
         depth=depth,
         multipliers=tuple(width // channels for width in widths),
         attention=attention,
-        head_width=head_width,
-        heads=heads,
+        head_width=HEAD_WIDTH,
+        heads=None,
         context_width=contents.shape(reads[0])[1] if reads else None,
         scale_shift=contents.shape("input_blocks.1.0.emb_layers.1.weight")[0] == 2 * widths[0],
         dropout=0.0,

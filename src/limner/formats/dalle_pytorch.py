@@ -23,7 +23,7 @@ from limner.dvae import DVae
 from limner.errors import LimnerError
 from limner.formats import openai_dvae
 from limner.formats.contents import Contents
-from limner.formats.format import Assumptions, Format, Opened, Part, part
+from limner.formats.format import LARGEST_SIDE, LONGEST_SEQUENCE, Assumptions, Format, Opened, Part, part
 from limner.formats.places import Place, both
 
 WEIGHTS, VAE = "weights.", "vae."
@@ -44,7 +44,7 @@ UNSHIFTED = 2
 def fits(contents: Contents) -> bool:
     """A head that norms first above layers that are numbered twice; or the autoencoder alone."""
     tensors = contents.under(WEIGHTS).tensors
-    stacked = any(name.startswith("transformer.layers.") for name in tensors)
+    stacked = any(map(BRANCH.fullmatch, tensors))
     return (tensors.keys() >= SIGNS and stacked) or tensors.keys() >= VAE_SIGNS
 
 
@@ -78,6 +78,8 @@ def read(contents: Contents, _assumptions: Assumptions) -> Opened:
 
 def tried(model: DallePytorch) -> dict[str, Tensor]:
     """The first tokens of a picture without a caption."""
+    if model.config.text_context + model.config.grid**2 > LONGEST_SEQUENCE:
+        return {}
     text = torch.zeros(1, model.config.text_context, dtype=torch.int64)
     return {"caption": model(text, torch.zeros(1, 3, dtype=torch.int64)).image}
 
@@ -85,6 +87,8 @@ def tried(model: DallePytorch) -> dict[str, Tensor]:
 def tried_vae(vae: ConvolutionalVae) -> dict[str, Tensor]:
     """A grey picture, there and back."""
     side = 2 * 2**vae.config.halvings
+    if side > LARGEST_SIDE:
+        return {}
     return {"picture": vae.decode(vae.encode(torch.zeros(1, 3, side, side)))}
 
 

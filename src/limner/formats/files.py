@@ -30,6 +30,7 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # The fixed part of a zip member's own header.
 LOCAL = struct.Struct("<4s5H3I2H")
 LARGEST_PICKLE = 2**25
+LONGEST_WORD = 80
 VERSION = "packaging.version.Version"
 
 
@@ -81,7 +82,7 @@ def _safetensors(path: Path) -> File:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            said = dict(file.metadata() or {})
+            said = plain(file.metadata())
     except (SafetensorError, OSError, ValueError) as error:
         raise LimnerError(f"{path} is not a whole safetensors file ({error}): {AGAIN}") from error
     return File(path=path, kind="safetensors", tensors=tensors, said=said)
@@ -236,7 +237,8 @@ def width(dtype: torch.dtype) -> int:
 def plain(found: Any, depth: int = 4) -> dict[str, Any]:
     """The numbers, words and lists of a dictionary, and such of the dictionaries in it; `Namespace`s too.
 
-    A version of the `packaging` library is a word, such as "1.15.6".
+    A version of the `packaging` library is a word, such as "1.15.6". Words lose what does not print, and are
+    cut to `LONGEST_WORD`: they are shown to people.
     """
     if isinstance(found, Thing):
         found = found.state
@@ -244,18 +246,26 @@ def plain(found: Any, depth: int = 4) -> dict[str, Any]:
         return {}
     kept: dict[str, Any] = {}
     for name, value in found.items():
-        if value is None or isinstance(value, bool | int | float | str):
-            kept[str(name)] = value
+        name = word(str(name))
+        if isinstance(value, str):
+            kept[name] = word(value)
+        elif value is None or isinstance(value, bool | int | float):
+            kept[name] = value
         elif isinstance(value, list | tuple) and all(
             isinstance(one, bool | int | float | str) for one in value
         ):
-            kept[str(name)] = list(value)
+            kept[name] = [word(one) if isinstance(one, str) else one for one in value]
         elif isinstance(value, Thing) and value.name == VERSION:
             if (said := version(value)) is not None:
-                kept[str(name)] = said
+                kept[name] = said
         elif isinstance(value, dict | Thing) and (inside := plain(value, depth - 1)):
-            kept[str(name)] = inside
+            kept[name] = inside
     return kept
+
+
+def word(said: str) -> str:
+    """What of it prints, cut."""
+    return "".join(one for one in said if one.isprintable())[:LONGEST_WORD]
 
 
 def version(thing: Thing) -> str | None:

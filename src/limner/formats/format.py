@@ -13,6 +13,10 @@ from limner.formats.contents import Contents
 from limner.formats.pickles import BROKEN
 from limner.formats.places import Place, Taken, take
 
+# What is tried at most: pictures of so many pixels a side, sequences of so many tokens. Files of a few
+# megabytes may speak of far larger ones.
+LARGEST_SIDE, LONGEST_SEQUENCE = 512, 8192
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
@@ -34,8 +38,8 @@ class Assumptions:
 class Part:
     """One network: `config` and `state` as limner has them, what did not come out even, and its class.
 
-    `tried` runs it once on next to nothing, and names what comes of what. `beside`: files without weights
-    that it is of no use without, such as its words; they go where it goes.
+    `tried` runs it once on next to nothing, and names what comes of what; nothing where that is too large.
+    `beside`: files without weights that it is of no use without, such as its words; they go where it goes.
     """
 
     name: str

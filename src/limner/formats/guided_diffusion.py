@@ -17,7 +17,7 @@ from limner.adm.model import COLOURS, enlarging, imagenet, spec, unconditional
 from limner.errors import LimnerError
 from limner.formats import adm
 from limner.formats.contents import Contents
-from limner.formats.format import Assumptions, Format, Opened, part
+from limner.formats.format import LARGEST_SIDE, Assumptions, Format, Opened, part
 from limner.formats.places import Place, both
 from limner.layers.unet import UNetConfig
 
@@ -124,6 +124,8 @@ def tried(network: Adm) -> dict[str, Tensor]:
     """The noise that it sees in a grey picture of the first class."""
     config = network.config
     side = 2 * network.unet.multiple
+    if side > LARGEST_SIDE:
+        return {}
     noise = network(
         torch.zeros(1, COLOURS, side, side),
         torch.tensor([500.0]),
@@ -136,6 +138,8 @@ def tried(network: Adm) -> dict[str, Tensor]:
 def tried_classifier(network: NoisedClassifier) -> dict[str, Tensor]:
     """What it says of a grey picture."""
     side = network.config.resolution
+    if side > LARGEST_SIDE:
+        return {}
     return {"picture": network(torch.zeros(1, COLOURS, side, side), torch.tensor([500.0]))}
 
 

@@ -3,14 +3,15 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from limner import checkpoint
-from limner.errors import LimnerError
+from limner.errors import LimnerError, on_disk
 from limner.formats import (
     dalle2_pytorch,
     dalle2_pytorch_decoder,
@@ -62,7 +63,8 @@ def opened(path: Path, assumptions: Assumptions | None = None) -> Opened:
     """
     if checkpoint.is_ours(path):
         raise LimnerError(f"{path} is limner's own already: commands take it as it is, by --weights")
-    contents = look(path)
+    with on_disk(path):
+        contents = look(path)
     found = [one for one in FORMATS if one.fits(contents)]
     if not found and (own := _own(path)):
         raise LimnerError(
@@ -130,7 +132,7 @@ def network(part: Part) -> nn.Module:
 
 
 def self_check(part: Part) -> str:
-    """Run a network once, as its format says; what came of it, in a line.
+    """Run a network once, as its format says; what came of it, in a line, empty where it is too large to run.
 
     Raises LimnerError where that is no number.
     """
@@ -169,18 +171,26 @@ def convert(found: Opened, out: Path) -> list[Path]:
 @contextmanager
 def appearing(out: Path) -> Iterator[Path]:
     """A folder to write into that takes its place when all is written, and vanishes where it was not."""
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise LimnerError(f"{out} is there already: give the name of a new folder")
+    with on_disk(out):
+        if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+            raise LimnerError(f"{out} is there already: give the name of a new folder")
+        whole = Path(os.path.abspath(out))
+        if whole == Path.cwd():
+            raise LimnerError(f"{out} is the folder that you are in: give the name of a new one")
+        made = [one for one in whole.parents if not one.exists()]
+    waiting = whole.with_name(f".{whole.name}.{os.getpid()}")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        waiting = out.with_name(f".{out.name}.{os.getpid()}")
-        waiting.mkdir()
-    except OSError as error:
-        raise LimnerError(f"cannot write into {out.parent}: {error.strerror or error}") from error
-    try:
+        waiting.mkdir(parents=True)
         yield waiting
-        if out.exists():
-            out.rmdir()
-        os.replace(waiting, out)
+        if whole.exists():
+            whole.rmdir()
+        os.replace(waiting, whole)
+        made = []
+    except (OSError, SafetensorError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise LimnerError(f"cannot write {out}: {said}; free some space or give another folder") from error
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
+        for one in made:
+            with suppress(OSError):
+                one.rmdir()

@@ -22,7 +22,7 @@ from limner.dalle1.rudalle import (
 )
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
-from limner.formats.format import Assumptions, Format, Opened, part
+from limner.formats.format import LONGEST_SEQUENCE, Assumptions, Format, Opened, part
 from limner.formats.places import Place, both
 
 SIGNS = {
@@ -87,6 +87,8 @@ def read(contents: Contents, assumptions: Assumptions) -> Opened:
 
 def tried(network: RuDalle) -> dict[str, Tensor]:
     """The next token of an image of which nothing is there, for an empty caption."""
+    if network.config.text + network.config.image > LONGEST_SEQUENCE:
+        return {}
     text = torch.full((1, network.config.text), PADDING)
     text[:, :2] = torch.tensor([START, END])
     nothing = torch.zeros(1, 0, dtype=torch.int64)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from limner.errors import LimnerError
 from limner.formats.contents import Contents
-from limner.formats.format import Assumptions, Format, Opened, Part, part
+from limner.formats.format import LARGEST_SIDE, Assumptions, Format, Opened, Part, part
 from limner.formats.places import Place, both
 from limner.vqgan import Decoder, VqGan, VqGanConfig
 from limner.vqgan.model import COLOURS
@@ -86,6 +86,8 @@ def whole(contents: Contents, *, pixels: Pixels) -> Part:
 def tried(vqgan: VqGan) -> dict[str, Tensor]:
     """A grey picture, there and back."""
     side = 2 * vqgan.config.factor
+    if side > LARGEST_SIDE:
+        return {}
     return {"picture": vqgan.reconstruct(torch.zeros(1, COLOURS, side, side))}
 
 
@@ -145,6 +147,8 @@ def detoker_places(config: VqGanConfig) -> Iterator[Place]:
 
 def tried_detoker(decoder: Decoder) -> dict[str, Tensor]:
     """A picture of four times the first code."""
+    if 2 * decoder.config.factor > LARGEST_SIDE:
+        return {}
     return {"grid of codes": decoder.decode(torch.zeros(1, 2, 2, dtype=torch.int64))}
 
 

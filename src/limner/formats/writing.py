@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from limner import checkpoint
@@ -47,7 +46,7 @@ def to_huggingface(source: Path | Opened, out: Path) -> Path:
         config, state = checkpoint.load(source, ClipConfig)
     tensors, settings = huggingface_clip.written(config, state)
     with appearing(out) as waiting:
-        save_file(tensors, waiting / "model.safetensors", metadata={"format": "pt"})
+        checkpoint.write(waiting / TRANSFORMERS, tensors, metadata={"format": "pt"})
         _json(waiting / "config.json", settings)
     return out
 
@@ -73,7 +72,7 @@ def to_diffusers(source: Path | Opened, out: Path) -> Path:
             _json(waiting / name / folder.file, folder.settings)
             if folder.tensors:
                 file = TRANSFORMERS if folder.library == "transformers" else WEIGHTS
-                save_file(dict(folder.tensors), waiting / name / file, metadata={"format": "pt"})
+                checkpoint.write(waiting / name / file, folder.tensors, metadata={"format": "pt"})
         reader = parts["text_encoder" if "text_encoder" in parts else "clip"][0]
         _tokenizer(waiting / "tokenizer", reader.text.vocabulary, reader.text.context)
         _json(waiting / "model_index.json", index)

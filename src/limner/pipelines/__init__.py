@@ -10,6 +10,7 @@ order and can hand out what each of them made.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from limner.errors import on_disk
 from limner.pipelines.settings import (
     GlideSettings,
     PaintSettings,
@@ -127,6 +128,13 @@ def load(
     and dalle_mini have no U-Net and take neither; weights of the latter do not ship. Raises ValueError for a
     model, device or precision that is not offered, LimnerError for weights that do not load.
     """
+    with on_disk(Path(model) if weights is None else Path(weights)):
+        return _load(model, weights=weights, device=device, precision=precision, compile=compile)
+
+
+def _load(
+    model: str | Path, *, weights: Path | None, device: str, precision: Precision, compile: bool
+) -> "Dalle1 | DalleMini | Dalle2 | Glide":
     if is_place(model):
         if weights is not None:
             raise ValueError(f"weights is {weights}, and model is {model}, weights already: give one of them")

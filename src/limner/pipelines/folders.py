@@ -10,7 +10,13 @@ from limner.formats import opened
 from limner.glide import GlideConfig
 
 # A line of limner's own, by a folder that no other has.
-OWN = {"base": "glide", "decoder": "dalle2", "transformer": "dalle1", "dalle_mini": "dalle_mini"}
+OWN = {
+    "base": "glide",
+    "base_inpaint": "glide",
+    "decoder": "dalle2",
+    "transformer": "dalle1",
+    "dalle_mini": "dalle_mini",
+}
 # Somebody else's, by a network of it.
 THEIRS = {GlideConfig: "glide", DecoderConfig: "dalle2", DalleMiniConfig: "dalle_mini"}
 

@@ -52,7 +52,7 @@ class OwnParts:
     @property
     def trained_here(self) -> bool:
         """Whether the words are limner's own as well."""
-        return (self.folder / "base" / VOCABULARY).exists() or not (self.folder / "base").is_dir()
+        return any((self.folder / name / VOCABULARY).exists() for name in RELEASED)
 
     def glide(self, name: str, device: torch.device) -> Glide:
         """A base or an upsampler."""
