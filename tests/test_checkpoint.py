@@ -108,6 +108,23 @@ def test_tied_weights_are_stored_once_and_views_apart(tmp_path):
     assert tensors["head"].data_ptr() == tensors["embedding"].data_ptr()
 
 
+@pytest.mark.parametrize("aliases", [{"a": "none"}, {"a": 5}, {"a": ["b"]}, [1], "ab", 5, None])
+def test_aliases_that_are_none_are_refused(folder, aliases):
+    path = folder / checkpoint.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"aliases": aliases}))
+    with pytest.raises(LimnerError, match=r"config\.json has \"aliases\" that are no names of tensors"):
+        checkpoint.load(folder, type(CONFIG))
+
+
+def test_views_of_one_memory_in_other_shapes_are_kept_apart(tmp_path):
+    """Each of them all of it."""
+    whole = torch.arange(12.0)
+    state = {"flat": whole, "wide": whole.view(3, 4), "turned": whole.view(3, 4).T}
+    checkpoint.save(tmp_path, state, CONFIG)
+    _, found = checkpoint.load(tmp_path, type(CONFIG))
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
 def test_config_json_is_for_people(folder):
     described = json.loads((folder / "config.json").read_text())
     assert described["config"] == {"patch": 4, "width": 8}

@@ -253,6 +253,18 @@ def test_what_convert_writes_paints_the_same(folder, painter, tmp_path):
         limner.load(tmp_path / "ours")
 
 
+def test_a_converted_pair_that_mends_is_a_painter(folder, tmp_path):
+    """Without a base, and with no words beside it but GPT-2's."""
+    two = some(folder, tmp_path / "two", "base_inpaint.pt", "upsample_inpaint.pt")
+    convert(opened(two), tmp_path / "ours")
+    assert model_of(tmp_path / "ours") == "glide"
+    ours = limner.load(tmp_path / "ours")
+    assert ours.clip is None
+    assert ours.mending is ours
+    image, mask = Image.new("RGB", (32, 32)), box_mask((32, 32), (0, 0, 9, 9))
+    assert ours.inpaint(image, mask, "a corgi", settings=QUICK)[0].size == (32, 32)
+
+
 def test_two_files_are_enough_and_what_is_missing_is_said(folder, tmp_path):
     painter = limner.load(some(folder, tmp_path / "two", "base.pt", "upsample.pt"))
     assert painter.paint("a corgi", size=16, settings=QUICK)

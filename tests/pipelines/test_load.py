@@ -123,3 +123,44 @@ def test_a_prior_with_room_for_longer_captions_than_clip_reads(tiny, copy):
     prior_with_context(tiny, copy, tiny.CONTEXT - 8)
     with pytest.raises(LimnerError, match=r"the prior's context is 24 where 32 is needed"):
         Dalle2.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("part", "keys", "value"),
+    [
+        ("prior", ("heads",), 0),
+        ("prior", ("heads",), -1),
+        ("decoder", ("unet", "head_width"), -1),
+        ("decoder", ("unet", "channels"), -1),
+        ("decoder", ("unet", "head_width"), 0),
+        ("clip", ("text", "vocabulary"), -1),
+    ],
+)
+def test_sizes_that_make_no_network_are_named(copy, part, keys, value):
+    path = copy / part / checkpoint.CONFIG
+    said = json.loads(path.read_text())
+    inside = said["config"]
+    for key in keys[:-1]:
+        inside = inside[key]
+    assert keys[-1] in inside
+    inside[keys[-1]] = value
+    path.write_text(json.dumps(said))
+    with pytest.raises(LimnerError, match=f"line/{part}/config.json "):
+        Dalle2.load(copy)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_named(copy, line, value):
+    config, state = checkpoint.load(copy / "decoder", type(Dalle2.load(line).decoder.config))
+    name = "unet.head.weight"
+    state[name].view(-1)[1] = value
+    checkpoint.save(copy / "decoder", state, config)
+    with pytest.raises(LimnerError, match=rf"decoder/model\.safetensors holds not a finite .* in {name}:"):
+        Dalle2.load(copy)
+
+
+def test_a_config_without_a_bottom_is_none(copy):
+    (copy / "decoder" / checkpoint.CONFIG).write_text("[" * 100_000)
+    assert not checkpoint.is_ours(copy / "decoder")
+    with pytest.raises(LimnerError, match=r"decoder/config\.json is not JSON"):
+        Dalle2.load(copy)

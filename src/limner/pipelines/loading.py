@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.errors import LimnerError
@@ -23,22 +24,8 @@ def loaded(folder: Path, config_type: Any, network: Callable[[Any], M], device: 
     Raises LimnerError, naming the file, for weights that are missing, damaged, no numbers or of another kind,
     and for a config of sizes that make no network.
     """
-    try:
-        config, state = checkpoint.load(folder, config_type, device)
-        # Initial values are drawn and overwritten; the caller's random numbers are none of our business.
-        with torch.random.fork_rng(devices=[]):
-            module = network(config)
-    except BROKEN as error:
-        raise LimnerError(
-            f"{folder / checkpoint.CONFIG} has sizes that make no network "
-            f"({str(error) or type(error).__name__}): copy it again from its source"
-        ) from error
+    module, state = _made(folder, config_type, network, device, built="cpu")
     checkpoint.load_into(module, state)
-    if broken := not_finite(state):
-        raise LimnerError(
-            f"{folder / checkpoint.WEIGHTS} holds not a finite number in {listed(broken)}: these weights are "
-            "broken, train or copy them again"
-        )
     # torch's own types know nothing of memory_format here.
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module.to(device).eval().requires_grad_(False)
@@ -46,11 +33,41 @@ def loaded(folder: Path, config_type: Any, network: Callable[[Any], M], device: 
 
 def mapped(folder: Path, config_type: Any, network: Callable[[Any], M], device: torch.device) -> M:
     """The same of a network that is too large to lie in memory twice: its weights are views of the file."""
-    config, state = checkpoint.load(folder, config_type, device)
-    with torch.device("meta"):
-        module = network(config)
+    module, state = _made(folder, config_type, network, device, built="meta")
     checkpoint.load_into(module, {name: tensor.float() for name, tensor in state.items()}, assign=True)
     return module.to(device).eval().requires_grad_(False)
+
+
+def _made(
+    folder: Path, config_type: Any, network: Callable[[Any], M], device: torch.device, *, built: str
+) -> tuple[M, dict[str, Tensor]]:
+    """A network as its config says, and the weights that it is to have."""
+    try:
+        config, state = checkpoint.load(folder, config_type, device)
+        # Some sizes are in no shape that would disagree.
+        if (least := _least(asdict(config))) < 0:
+            raise ValueError(f"no size is {least}")
+        # Initial values are drawn and overwritten; the caller's random numbers are none of our business.
+        with torch.random.fork_rng(devices=[]), torch.device(built):
+            module = network(config)
+    except BROKEN as error:
+        raise LimnerError(
+            f"{folder / checkpoint.CONFIG} has sizes that make no network "
+            f"({str(error) or type(error).__name__}): copy it again from its source"
+        ) from error
+    if broken := not_finite(state):
+        raise LimnerError(
+            f"{folder / checkpoint.WEIGHTS} holds not a finite number in {listed(broken)}: these weights are "
+            "broken, train or copy them again"
+        )
+    return module, state
+
+
+def _least(said: Any) -> int:
+    """The least whole number of a config, or 0."""
+    if isinstance(said, dict | list | tuple):
+        return min(map(_least, said.values() if isinstance(said, dict) else said), default=0)
+    return said if isinstance(said, int) else 0
 
 
 def digest_of(parts: Sequence[str]) -> str:
