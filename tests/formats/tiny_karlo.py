@@ -41,9 +41,9 @@ def unet(inside: int, outside: int, *, context: int | None) -> UNetConfig:
     )
 
 
-def prior() -> Prior:
+def prior(embedding: int = EMBEDDING) -> Prior:
     config = PriorConfig(
-        embedding=EMBEDDING,
+        embedding=embedding,
         text_width=64,
         context=CONTEXT,
         width=128,
@@ -60,13 +60,13 @@ def prior() -> Prior:
     return made
 
 
-def decoder() -> Decoder:
+def decoder(embedding: int = EMBEDDING) -> Decoder:
     config = DecoderConfig(
         resolution=64,
-        embedding=EMBEDDING,
+        embedding=embedding,
         picture_tokens=4,
         learned_null=True,
-        text=ClipTextConfig(width=64, embedding=EMBEDDING),
+        text=ClipTextConfig(width=64, embedding=embedding),
         unet=unet(3, 6, context=20),
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="eps", learned_variance=True),
         raw=True,
@@ -87,11 +87,11 @@ def upsampler() -> Upsampler:
     return random_network(Upsampler, config)
 
 
-def clip() -> Clip:
+def clip(embedding: int = EMBEDDING) -> Clip:
     config = ClipConfig(
         vision=VisionConfig(resolution=16, patch=8, width=64, layers=1, heads=1),
         text=TextConfig(context=CONTEXT, vocabulary=WORDS, width=64, layers=1, heads=1),
-        embedding=EMBEDDING,
+        embedding=embedding,
         activation="quick_gelu",
     )
     return random_network(Clip, config)
