@@ -104,7 +104,7 @@ OPTIONS = {
             "out",
             "precision",
         ),
-        *("reconstructions", "reranking", "seed", "sheet", "study", "weights"),
+        *("reconstructions", "reranking", "seed", "sheet", "study", "suite", "weights"),
     ],
     "open": ["activation", "head-width", "heads", "json", "kept", "release", "schedule"],
     "convert": ["activation", "head-width", "heads", "kept", "out", "release", "schedule", "to"],

@@ -52,6 +52,7 @@ HELP = """Measure a painter, or the autoencoders, on what they have not seen.
   limner evaluate --study likelihood --model glide --data emoji --out report
   limner evaluate --study enlarging --names 100 --data vector --judge runs/judge --out report
   limner evaluate --study classifiers --data pairs --weights runs/classifiers --out report
+  limner evaluate --suite emoji600 --model glide --data emoji --judge runs/judge --out report
   limner evaluate --sheet sheet.png
   limner evaluate --sheet large.png --full-size"""
 
@@ -76,6 +77,8 @@ class Evaluate:
     """Instead of a painter: what vae, vqvae, vqvae2 and dvae give back of pictures they have not seen."""
     reranking: bool = False
     """dalle1, instead: how often the best of 1, 4, 16 and 64 candidates is recognised, as a plot."""
+    suite: Annotated[Literal["emoji600"] | None, arg(help_behavior_hint="")] = None
+    """Instead: the fixed evaluation, 600 prompts that never change, of any painter at its smallest size."""
     study: Annotated[Study | None, arg(help_behavior_hint="")] = None
     """glide, instead: samplers by their evaluations; both guidances by their scale; inpainting; and
     likelihood, which compares it with the VAE and Glow and needs no --judge. dalle2: enlarging, the second
@@ -94,8 +97,8 @@ class Evaluate:
     """Weights of your own: a painter's folder, as `limner train` leaves it, or one with autoencoders or
     classifiers."""
     precision: Precision = "fp32"
-    """glide, and the studies priors and diversity: bf16 multiplies in half precision, which is faster where
-    the processor can."""
+    """glide, the suite, and the studies priors and diversity: bf16 multiplies in half precision, which is
+    faster where the processor can."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
@@ -104,6 +107,11 @@ class Evaluate:
         self._check_options()
         if self.study is not None:
             print(self._study(self.study))
+            return
+        if self.suite is not None:
+            if (places := self._places()) is None:
+                raise ValueError(f"suite is '{self.suite}': give --data, --judge and --out")
+            print(self._suite(*places))
             return
         if (places := self._places()) is None and self.sheet is None:
             raise ValueError("nothing is asked for: give --sheet PNG, or --data, --judge and --out")
@@ -134,10 +142,12 @@ class Evaluate:
             )
         if self.reconstructions and self.reranking:
             raise ValueError("reconstructions and reranking are reports of their own: ask for one of them")
-        if self.model != "glide" and self.precision != "fp32" and self.study not in EITHER_PRECISION:
+        if self.suite is not None:
+            self._check_suite()
+        elif self.model != "glide" and self.precision != "fp32" and self.study not in EITHER_PRECISION:
             raise ValueError(
-                f"precision is '{self.precision}', which only glide is measured in, and the studies "
-                f"{' and '.join(EITHER_PRECISION)}: leave it out"
+                f"precision is '{self.precision}', which only glide is measured in, the suite, and the "
+                f"studies {' and '.join(EITHER_PRECISION)}: leave it out"
             )
         if self.study is not None:
             whose = OF.get(self.study, "dalle2")
@@ -168,6 +178,23 @@ class Evaluate:
                     raise ValueError(f"{name} is {given}: reranking sets it itself, so leave it out")
         # The prompts are ours, and any stands for them: what may be wrong is count, seed or candidates.
         candidates_for("a name", count=self.count, seed=self.seed, of=self._settings().candidates)
+
+    def _check_suite(self) -> None:
+        """The suite is the same for all: nothing but painter, seed and arithmetic may be chosen."""
+        other = {
+            "study": self.study is not None,
+            "reconstructions": self.reconstructions,
+            "reranking": self.reranking,
+            "sheet": self.sheet is not None,
+            "names": self.names != Evaluate.names,
+            "count": self.count != Evaluate.count,
+            "candidates": self.candidates is not None,
+        }
+        for name, given in other.items():
+            if given:
+                raise ValueError(f"suite is '{self.suite}', which knows of no {name}: leave it out")
+        if self.model == "dalle1" and self.precision != "fp32":
+            raise ValueError(f"precision is '{self.precision}': dalle1 has no U-Net, so leave it out")
 
     def _settings(self) -> TokenSettings:
         return TokenSettings(candidates=self.candidates)
@@ -239,6 +266,18 @@ class Evaluate:
             seed=self.seed,
             count=self.count,
         )
+
+    def _suite(self, data: Path, judge: Path, out: Path) -> Path:
+        from limner.evaluation import suite
+        from limner.pipelines import load
+
+        if self.model == "dalle1":
+            dalle1 = load("dalle1", weights=self.weights, device=self._device())
+            return suite.run(dalle1, data, judge, out, model=self.model, seed=self.seed)
+        if self.model == "glide":
+            return suite.run(self._glide(), data, judge, out, model=self.model, seed=self.seed)
+        dalle2 = load("dalle2", weights=self.weights, device=self._device(), precision=self.precision)
+        return suite.run(dalle2, data, judge, out, model=self.model, seed=self.seed)
 
     def _study(self, study: Study) -> Path:
         from limner.evaluation import (

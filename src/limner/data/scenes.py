@@ -142,6 +142,11 @@ def painted(rgba: NDArray[np.uint8], colour: str) -> NDArray[np.uint8] | None:
     return out if dominant_colours(out)[:1] == [colour] else None
 
 
+def paintable(sprite: Sprite, colour: str) -> bool:
+    """Whether a sprite looks a named colour when it is painted so."""
+    return painted(_pixels(sprite.file, 64), colour) is not None
+
+
 def compose(
     pool: Sequence[Sprite], *, seed: int, number: int, size: int, test: bool = False
 ) -> tuple[Image.Image, Scene]:
@@ -152,13 +157,13 @@ def compose(
     for attempt in range(ATTEMPTS):
         choose = random.Random(mix("scene", seed, number, attempt))
         kind = choose.choices(("one", "count", "pair", "several"), weights=(3, 3, 5, 1))[0]
-        drawn = {"one": _one, "count": _count, "pair": _pair, "several": _several}[kind](pool, choose)
-        if drawn is None:
+        made = {"one": _one, "count": _count, "pair": _pair, "several": _several}[kind](pool, choose)
+        if made is None:
             continue
-        scene, files = drawn
+        scene, files = made
         if scene.held_out != test:
             continue
-        return _draw(scene, files, size), scene
+        return drawn(scene, files, size), scene
     raise LimnerError(
         f"no {'held-out ' if test else ''}scene found in {ATTEMPTS} attempts: give more sprites"
     )
@@ -277,7 +282,8 @@ def _pixels(file: Path, side: int) -> NDArray[np.uint8]:
     return np.asarray(small.convert("RGBA"))
 
 
-def _draw(scene: Scene, files: Sequence[Path], size: int) -> Image.Image:
+def drawn(scene: Scene, files: Sequence[Path], size: int) -> Image.Image:
+    """A scene of these sprites, RGBA, size × size pixels, transparent around them."""
     canvas = Image.new("RGBA", (size, size), (255, 255, 255, 0))
     for item, file in zip(scene.items, files, strict=True):
         side = max(1, round(item.side * size))
