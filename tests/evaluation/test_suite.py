@@ -38,7 +38,7 @@ from limner.evaluation.marks import (
     real,
 )
 from limner.evaluation.recognition import Judge, Recogniser, RecogniserConfig
-from limner.evaluation.suite_scores import measured, rows
+from limner.evaluation.suite_scores import following, measured, rows
 from limner.pipelines import load
 
 RECORDS = [*read(sample_dir("train")).records]
@@ -176,19 +176,22 @@ def test_the_table_counts_and_its_intervals_keep_names_together():
     counted = [{RECOGNISED: True, COUNT: hit, ALL: hit} for hit in (True, False)]
     truth = [{FIRST: hit, RECOGNISED: True} for hit in (True, True, False)]
     best = [{RECOGNISED: True, COUNT: True, ALL: True}] * 2
-    table = rows(asked, [*single, *counted], [*truth, *best], chance=0.1, seed=0)
+    table = rows(asked, [*single, *counted], [*truth, *best], [*truth, *counted], chance=0.1, seed=0)
     by = {(row.groups, row.mark): row for row in table}
     first = by[("name",), FIRST]
     assert first.painted == wilson(1, 3)
     assert first.real == wilson(2, 3)
     assert first.of_real is not None
     assert first.of_real.value == 0.5
-    assert first.chance == 0.1
-    assert by[("name",), RECOGNISED].chance == 0.5
+    assert first.nothing == 0.1
+    assert by[("name",), RECOGNISED].nothing == 0.5
+    # Of scenes it is what another prompt's has.
+    assert [by[("count",), mark].nothing for mark in (RECOGNISED, ALL)] == [1, 0.5]
+    assert following(asked) == [1, 2, 0, 4, 3]
     # Both are cows: one group, which is drawn again whole.
     assert by[("count",), ALL].painted == bootstrap([1.0, 0.0], ["cow", "cow"], seed=0)
     assert by[("relation", "count"), ALL].painted.total == 2
-    none = rows(asked[:3], single, [{FIRST: False, RECOGNISED: True}] * 3, chance=0.1, seed=0)
+    none = rows(asked[:3], single, [{FIRST: False, RECOGNISED: True}] * 3, truth, chance=0.1, seed=0)
     assert none[0].of_real is None
 
 

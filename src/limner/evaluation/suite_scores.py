@@ -40,8 +40,8 @@ LAYOUTS: tuple[Group, ...] = ("relation", "count")
 class Row:
     """A line of the table: how many of `groups` have a mark, painted and real, and the ratio of the two.
 
-    `of_real` is None where no real drawing has the mark. `chance`: by an answer that knows nothing; None
-    where that has no number.
+    `of_real` is None where no real drawing has the mark. `nothing`: of who knows nothing: an answer by chance
+    or, of scenes, the real one of another prompt.
     """
 
     groups: tuple[Group, ...]
@@ -49,7 +49,7 @@ class Row:
     painted: Estimate
     real: Estimate
     of_real: Estimate | None
-    chance: float | None
+    nothing: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,9 @@ def measured(
     files = checked(asked, referee, records)
     pictures = [at_side(picture) for picture in painted(paint, asked)]
     marks = marked(referee, asked, pictures)
-    real_marks = marked(referee, asked, [real(one, files) for one in asked])
+    truths = [real(one, files) for one in asked]
+    real_marks = marked(referee, asked, truths)
+    others = marked(referee, asked, [truths[number] for number in following(asked)])
     single = [number for number, one in enumerate(asked) if one.group in DRAWINGS]
     features = referee.look([pictures[number] for number in single], total=len(single))
     gallery = Gallery.of(referee, records, [asked[number] for number in single])
@@ -116,7 +118,7 @@ def measured(
         prompts=digest(asked),
         judge_names=len(referee.names),
         seed=seed,
-        rows=tuple(rows(asked, marks, real_marks, chance=1 / len(referee.names), seed=seed)),
+        rows=tuple(rows(asked, marks, real_marks, others, chance=1 / len(referee.names), seed=seed)),
         cloud=gallery.beside(features),
         copying=copying.copying(
             cosines,
@@ -160,6 +162,13 @@ def checked(asked: Sequence[Request], judge: Judge, records: Sequence[Record]) -
     return files
 
 
+def following(asked: Sequence[Request]) -> list[int]:
+    """For each request the number of the next of its group; for the last, of the first."""
+    places = [[n for n, one in enumerate(asked) if one.group == group] for group in GROUPS]
+    after = {n: group[(i + 1) % len(group)] for group in places for i, n in enumerate(group)}
+    return [after[number] for number in range(len(asked))]
+
+
 def painted(paint: Paint, asked: Sequence[Request]) -> list[Image.Image]:
     """One picture of each prompt, behind a bar."""
     with Progress(transient=True) as bar:
@@ -177,11 +186,15 @@ def rows(
     asked: Sequence[Request],
     painted: Sequence[Marks],
     real: Sequence[Marks],
+    others: Sequence[Marks],
     *,
     chance: float,
     seed: int,
 ) -> list[Row]:
-    """Every mark of every group, and all that is asked of layouts together; `chance` of one answer."""
+    """Every mark of every group, and all that is asked of layouts together.
+
+    `others`: marks of what is real and of another prompt. `chance`: of one answer that knows nothing.
+    """
     kinds: list[tuple[tuple[Group, ...], str]] = [
         ((group,), mark) for group in GROUPS for mark in MARKS[group]
     ]
@@ -203,7 +216,9 @@ def rows(
                 of_real=ratio(list(map(float, ours)), list(map(float, theirs)), names, seed=seed)
                 if any(theirs)
                 else None,
-                chance=guessed[mark] if groups[0] in DRAWINGS else None,
+                nothing=guessed[mark]
+                if groups[0] in DRAWINGS
+                else sum(others[number][mark] for number in places) / len(places),
             )
         )
     return table

@@ -10,7 +10,7 @@ from limner.evaluation.suite_scores import Row, Scores, Shown
 from limner.evaluation.trials import table
 from limner.pipelines.png import contact_sheet
 
-HEADER = ("asked", "right", "painter", "real drawings", "painter, of real", "guessing")
+HEADER = ("asked", "right", "painter", "real drawings", "painter, of real", "knowing nothing")
 TITLES: dict[Group, str] = {
     "name": "names in a trained style",
     "pair": "unseen pairs of style and name",
@@ -49,10 +49,12 @@ def text(scores: Scores, of: str) -> str:
         "name, or composed of such drawings as the prompt says; the judge has seen none of them, and what "
         "it makes of them is the ceiling. Things of scenes are cut out, and each must be among five. Which "
         "of two things is which is what the judge holds likelier, so that half of the relations that are of "
-        'the right axis are right by chance. "Single drawings" are the first three groups, beside drawings '
-        "of the judge's names that are not asked for; the nearest training picture is by the judge's "
-        "features, and its threshold is what one in a hundred held-out drawings passes. In brackets: 95 % "
-        "intervals, Wilson's, or the bootstrap's over names where a name is asked for several times.\n"
+        "the right axis are right by chance. Who knows nothing answers with any "
+        "name, or paints the real scene of the next prompt of the group. Single drawings are the first three "
+        "groups, beside drawings of the judge's names that are not asked for; the nearest training picture "
+        "is by the judge's features, and its threshold is what one in a hundred held-out drawings passes. In "
+        "brackets: 95 % intervals, Wilson's, or the bootstrap's over names where a name is asked for several "
+        "times.\n"
     )
 
 
@@ -64,7 +66,7 @@ def line(row: Row) -> tuple[str, ...]:
         row.painted.percent(),
         row.real.percent(),
         "" if row.of_real is None else row.of_real.percent(),
-        "" if row.chance is None else f"{100 * row.chance:.1f} %",
+        f"{100 * row.nothing:.1f} %",
     )
 
 
