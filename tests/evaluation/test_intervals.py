@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.evaluation.intervals import Z, bootstrap, ratio, share, wilson
+from limner.evaluation.intervals import Z, bootstrap, cautious, ratio, share, wilson
 
 
 @given(total=st.integers(1, 500), part=st.floats(0, 1))
@@ -111,3 +111,12 @@ def test_nothing_is_no_trial():
 def test_people_read_it():
     assert wilson(61, 100).percent().startswith("61.0 % (51.")
     assert wilson(1, 2).decimal().startswith("0.500 (0.0")
+
+
+def test_none_of_several_that_belong_together_is_not_sure():
+    groups = ["a", "a", "b", "b"]
+    none, every = (cautious([hit] * 4, groups, seed=0) for hit in (False, True))
+    assert (none.value, none.low, none.high, none.total) == (0, 0, wilson(0, 2).high, 4)
+    assert (every.value, every.low, every.high, every.total) == (1, wilson(2, 2).low, 1, 4)
+    some = [True, False, False, False]
+    assert cautious(some, groups, seed=0) == share(some, groups, seed=0)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limner.evaluation.intervals import Estimate, share
+from limner.evaluation.intervals import Estimate, cautious
 
 QUANTILE = 0.99
 
@@ -45,7 +45,7 @@ def copying(
     """From nearest cosines of paintings, which belong together by `groups`, and of real held-out drawings."""
     threshold = torch.quantile(held_out, QUANTILE)
     return Copying(
-        beyond=share((painted > threshold).tolist(), groups, seed=seed),
+        beyond=cautious((painted > threshold).tolist(), groups, seed=seed),
         threshold=float(threshold),
         median=float(painted.median()),
         real_median=float(held_out.median()),

@@ -84,3 +84,16 @@ def share(hits: Sequence[bool], groups: Sequence[str], *, seed: int) -> Estimate
     if len(set(groups)) == len(hits):
         return wilson(sum(hits), len(hits))
     return bootstrap([float(hit) for hit in hits], groups, seed=seed)
+
+
+def cautious(hits: Sequence[bool], groups: Sequence[str], *, seed: int) -> Estimate:
+    """As `share`, but none or all of several that belong together is not sure: Wilson's, of the groups.
+
+    There the bootstrap draws the same again and again, and its interval has no width.
+    """
+    found = share(hits, groups, seed=seed)
+    if len(set(hits)) > 1:
+        return found
+    names = len(set(groups))
+    ends = wilson(names * int(hits[0]), names)
+    return Estimate(value=found.value, low=ends.low, high=ends.high, total=found.total)

@@ -22,7 +22,7 @@ from limner.evaluation.copying import Copying
 from limner.evaluation.coverage import covered
 from limner.evaluation.emoji600 import GROUPS, Group, Request, digest
 from limner.evaluation.frechet import frechet_distance, gaussian
-from limner.evaluation.intervals import Estimate, ratio, share
+from limner.evaluation.intervals import Estimate, cautious, ratio
 from limner.evaluation.marks import ALL, MARKS, SIDE, Marks, at_side, marked, real
 from limner.evaluation.names import plain
 from limner.evaluation.recognition import Judge, load_judge
@@ -211,8 +211,8 @@ def rows(
             Row(
                 groups=groups,
                 mark=mark,
-                painted=share(ours, names, seed=seed),
-                real=share(theirs, names, seed=seed),
+                painted=cautious(ours, names, seed=seed),
+                real=cautious(theirs, names, seed=seed),
                 of_real=ratio(list(map(float, ours)), list(map(float, theirs)), names, seed=seed)
                 if any(theirs)
                 else None,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from limner.evaluation.emoji600 import GROUPS, Group, Request
+from limner.evaluation.intervals import Estimate
 from limner.evaluation.marks import SIDE, at_side
 from limner.evaluation.suite_scores import Row, Scores, Shown
 from limner.evaluation.trials import table
@@ -54,7 +55,7 @@ def text(scores: Scores, of: str) -> str:
         "groups, beside drawings of the judge's names that are not asked for; the nearest training picture "
         "is by the judge's features, and its threshold is what one in a hundred held-out drawings passes. In "
         "brackets: 95 % intervals, Wilson's, or the bootstrap's over names where a name is asked for several "
-        "times.\n"
+        "times; where that has no width, Wilson's of the names.\n"
     )
 
 
@@ -65,9 +66,14 @@ def line(row: Row) -> tuple[str, ...]:
         row.mark,
         row.painted.percent(),
         row.real.percent(),
-        "" if row.of_real is None else row.of_real.percent(),
+        "" if row.of_real is None else of_real(row.of_real),
         f"{100 * row.nothing:.1f} %",
     )
+
+
+def of_real(found: Estimate) -> str:
+    """The ratio; that of none is none, and nothing can be said of how sure."""
+    return found.percent() if found.low < found.high else f"{100 * found.value:.1f} %"
 
 
 def sheet(asked: Sequence[Request], shown: Shown) -> Image.Image:
