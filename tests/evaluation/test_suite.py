@@ -80,6 +80,8 @@ def binding(name: str, colour: str, ground: str) -> Request:
 class Exact(Judge):
     """A judge that knows seven real drawings by their shape: its features are their 12 × 12 pixels."""
 
+    known: Tensor
+
     def __init__(self) -> None:
         pictures = [real(drawing(name), FILES) for name in KNOWN]
         known = self.look([cut_out(one, things(one)[0]) for one in pictures], total=len(KNOWN))
@@ -91,7 +93,7 @@ class Exact(Judge):
         return torch.from_numpy(np.stack(seen)).float()
 
     def places(self, features: Float[Tensor, "n f"], names: Sequence[str]) -> Int[Tensor, "n"]:
-        apart = torch.cdist(features, self.known)  # type: ignore[attr-defined]
+        apart = torch.cdist(features, self.known)
         right = torch.tensor([KNOWN.index(name) for name in names])
         return (apart < apart.gather(1, right[:, None])).sum(dim=1)
 

@@ -11,63 +11,68 @@ import pytest
 from torch import nn
 
 
+def places_of(package: str, project: str) -> list[str]:
+    """Where the files of a package lie; without it the test is left out, for users need not have it."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.submodule_search_locations is None:
+        pytest.skip(f"{project} is not installed (requirements-parity.txt)")
+    return list(found.submodule_search_locations)
+
+
+def forget(before: set[str], beginnings: str | tuple[str, ...]) -> None:
+    """Modules that were not there before go again, where their names begin so."""
+    for name in set(sys.modules) - before:
+        if name.startswith(beginnings):
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="module")
 def open_clip() -> Iterator[ModuleType]:
     """open_clip's files of towers and models; torchvision, which they ask for, is not here and not used."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("open_clip_torch is not installed (requirements-parity.txt)")
+    places = places_of("open_clip", "open_clip_torch")
     pytest.importorskip("transformers")
-    saved = set(sys.modules)
+    before = set(sys.modules)
     absent = ("", ".ops", ".ops.misc", ".transforms", ".transforms.functional")
     for name in (f"torchvision{end}" for end in absent):
         sys.modules.setdefault(name, MagicMock())
     # A class that it asks whether layers are of; a module's attributes are unknown to mypy.
     sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d  # type: ignore[attr-defined]
     files = ModuleType("open_clip_files")
-    files.__path__ = list(package.submodule_search_locations)
+    files.__path__ = places
     sys.modules["open_clip_files"] = files
     try:
         for file in ("transformer", "modified_resnet", "model"):
             importlib.import_module(f"open_clip_files.{file}")
         yield files
     finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith(("torchvision", "open_clip_files")):
-                del sys.modules[name]
+        forget(before, ("torchvision", "open_clip_files"))
 
 
 @pytest.fixture(scope="module")
 def dall_e() -> Iterator[ModuleType]:
     """The package's towers; its `__init__` would ask for a library to download with."""
-    package = importlib.util.find_spec("dall_e")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("dall-e is not installed (requirements-parity.txt)")
+    places = places_of("dall_e", "dall-e")
     pytest.importorskip("attr", reason="attrs is not installed (requirements-parity.txt)")
-    saved = set(sys.modules)
+    before = set(sys.modules)
     stand_in = ModuleType("dall_e")
-    stand_in.__path__ = list(package.submodule_search_locations)
+    stand_in.__path__ = places
     sys.modules["dall_e"] = stand_in
     try:
         for name in ("encoder", "decoder", "utils"):
             importlib.import_module(f"dall_e.{name}")
         yield stand_in
     finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith("dall_e"):
-                del sys.modules[name]
+        forget(before, "dall_e")
 
 
 @pytest.fixture(scope="module")
 def rudalle() -> Iterator[ModuleType]:
     """The package's transformer; its `__init__` asks for all that its pictures go through."""
-    package = importlib.util.find_spec("rudalle")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("rudalle is not installed (requirements-parity.txt)")
-    saved = set(sys.modules)
+    places = places_of("rudalle", "rudalle")
+    before = set(sys.modules)
     for name, inside in (("rudalle", ""), ("rudalle.dalle", "/dalle")):
         stand_in = ModuleType(name)
-        stand_in.__path__ = [place + inside for place in package.submodule_search_locations]
+        stand_in.__path__ = [place + inside for place in places]
         sys.modules[name] = stand_in
     try:
         with warnings.catch_warnings():
@@ -75,41 +80,33 @@ def rudalle() -> Iterator[ModuleType]:
             model = importlib.import_module("rudalle.dalle.model")
         yield model
     finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith("rudalle"):
-                del sys.modules[name]
+        forget(before, "rudalle")
 
 
 @pytest.fixture(scope="module")
 def min_dalle() -> Iterator[ModuleType]:
     """Both halves of min-dalle's network; its `__init__` would ask for a library to download with."""
-    package = importlib.util.find_spec("min_dalle")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("min-dalle is not installed (requirements-parity.txt)")
-    saved = set(sys.modules)
+    places = places_of("min_dalle", "min-dalle")
+    before = set(sys.modules)
     files = ModuleType("min_dalle_files")
-    files.__path__ = [f"{place}/models" for place in package.submodule_search_locations]
+    files.__path__ = [f"{place}/models" for place in places]
     sys.modules["min_dalle_files"] = files
     try:
         for name in ("dalle_bart_encoder", "dalle_bart_decoder"):
             importlib.import_module(f"min_dalle_files.{name}")
         yield files
     finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith("min_dalle_files"):
-                del sys.modules[name]
+        forget(before, "min_dalle_files")
 
 
 @pytest.fixture(scope="module")
 def dalle2_pytorch() -> Iterator[ModuleType]:
     """DALLE2-pytorch's one file of networks; what it prepares pictures and captions with is not here."""
-    package = importlib.util.find_spec("dalle2_pytorch")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("dalle2-pytorch is not installed (requirements-parity.txt)")
+    places = places_of("dalle2_pytorch", "dalle2-pytorch")
     pytest.importorskip("rotary_embedding_torch")
-    saved = set(sys.modules)
+    before = set(sys.modules)
     stand_in = ModuleType("dalle2_pytorch")
-    stand_in.__path__ = list(package.submodule_search_locations)
+    stand_in.__path__ = places
     sys.modules["dalle2_pytorch"] = stand_in
     absent = (
         "torchvision torchvision.transforms kornia kornia.filters kornia.augmentation resize_right x_clip"
@@ -125,22 +122,19 @@ def dalle2_pytorch() -> Iterator[ModuleType]:
         yield importlib.import_module("dalle2_pytorch.dalle2_pytorch")
     finally:
         theirs = ("torchvision", "kornia", "resize_right", "x_clip", "coca_pytorch", "dalle2_pytorch")
-        for name in set(sys.modules) - saved:
-            if name.startswith(theirs):
-                del sys.modules[name]
+        forget(before, theirs)
 
 
 @pytest.fixture(scope="module")
 def dalle_pytorch() -> Iterator[ModuleType]:
     """DALLE-pytorch's networks; its `__init__` asks for setuptools, and others' autoencoders for theirs."""
-    package = importlib.util.find_spec("dalle_pytorch")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("dalle-pytorch is not installed (requirements-parity.txt)")
+    places = places_of("dalle_pytorch", "dalle-pytorch")
     for name in ("rotary_embedding_torch", "axial_positional_embedding"):
         pytest.importorskip(name)
-    saved = set(sys.modules)
+    before = set(sys.modules)
     stand_in = ModuleType("dalle_pytorch")
-    stand_in.__path__ = list(package.submodule_search_locations)
+    stand_in.__path__ = places
+    # A module's attributes are unknown to mypy.
     stand_in.distributed_utils = MagicMock(is_distributed=False)  # type: ignore[attr-defined]
     sys.modules["dalle_pytorch"] = stand_in
     others = ModuleType("dalle_pytorch.vae")
@@ -150,6 +144,4 @@ def dalle_pytorch() -> Iterator[ModuleType]:
     try:
         yield importlib.import_module("dalle_pytorch.dalle_pytorch")
     finally:
-        for name in set(sys.modules) - saved:
-            if name.startswith("dalle_pytorch"):
-                del sys.modules[name]
+        forget(before, "dalle_pytorch")

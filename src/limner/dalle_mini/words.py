@@ -53,8 +53,7 @@ class DalleMiniWords:
                 f"{folder} lacks {Path(error.filename).name}: DALL-E mini's words are in {WHOLE}, or in "
                 f"{VOCABULARY} and {MERGES} (of the same model: mini's and mega's differ)"
             ) from error
-        # The library raises nothing narrower for a file that it cannot read.
-        except Exception as error:
+        except Exception as error:  # The library raises nothing narrower for a file that it cannot read.
             raise LimnerError(f"the words in {folder} cannot be read ({error}): copy them again") from error
 
     def encode(self, text: str) -> list[int]:

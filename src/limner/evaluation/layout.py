@@ -121,7 +121,8 @@ def nearest(piece: Bool[np.ndarray, "h w"], others: Sequence[NDArray[np.bool_]])
     grown: NDArray[np.generic] = piece
     while True:
         grown = largest_around(grown)
-        met = [int((grown & other).sum()) for other in others]  # type: ignore[operator]
+        # np.max gives an array of any kind, as far as its types know.
+        met = [int(np.logical_and(grown, other).sum()) for other in others]
         if any(met):
             return int(np.argmax(met))
 

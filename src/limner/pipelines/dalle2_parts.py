@@ -19,7 +19,7 @@ from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.errors import LimnerError
 from limner.formats import Opened, network, opened, usable
 from limner.pipelines.embedding import clip_words
-from limner.pipelines.loading import digest_of, loaded
+from limner.pipelines.loading import digest_of, loaded, placed
 from limner.text import ClipTokenizer
 
 PARTS = ("clip", "prior", "decoder", "upsampler")
@@ -96,10 +96,7 @@ def theirs(found: Opened, place: torch.device) -> Parts:
     tokenizer = clip_words(there[str(reader)].config.text.vocabulary, path)
 
     def of(name: str) -> nn.Module:
-        module = network(there[name])
-        # torch's own types know nothing of memory_format here.
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return module.to(place)
+        return placed(network(there[name]), place)
 
     clip, decoder, upsampler = of(str(reader)), of("decoder"), of("upsampler")
     prior = of("prior") if "prior" in there else None

@@ -16,7 +16,7 @@ from limner import checkpoint
 from limner.dalle_mini import WORDS, DalleMini, DalleMiniConfig, DalleMiniWords
 from limner.errors import LimnerError
 from limner.formats import Opened, Part, network, opened, usable
-from limner.pipelines.loading import digest_of, mapped
+from limner.pipelines.loading import digest_of, mapped, placed
 from limner.vqgan import Decoder, VqGan, VqGanConfig
 
 TRANSFORMER = "dalle_mini"
@@ -55,7 +55,7 @@ def own(folder: Path, place: torch.device) -> Parts:
     words = DalleMiniWords.beside(folder / TRANSFORMER)
     return Parts(
         transformer=mapped(folder / TRANSFORMER, DalleMiniConfig, DalleMini, place),
-        detoker=_painting(mapped(folder / name, VqGanConfig, PAINTERS[name], place)),
+        detoker=placed(_painting(mapped(folder / name, VqGanConfig, PAINTERS[name], place)), place),
         words=words,
         digest=digest_of(
             [
@@ -82,7 +82,7 @@ def theirs(found: Opened, place: torch.device) -> Parts:
     assert isinstance(model, DalleMini)
     return Parts(
         transformer=model.to(place),
-        detoker=_painting(network(painter)).to(place),
+        detoker=placed(_painting(network(painter)), place),
         words=words,
         digest=digest_of(
             [*(_digest(found, part) for part in (transformer, painter)), *_digests(transformer.beside)]
@@ -94,8 +94,6 @@ def _painting(module: nn.Module) -> Decoder:
     """The half that paints."""
     half = module.decoder if isinstance(module, VqGan) else module
     assert isinstance(half, Decoder)
-    # torch's own types know nothing of memory_format here.
-    half.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return half
 
 

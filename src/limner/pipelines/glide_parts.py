@@ -18,7 +18,7 @@ from limner.clip import Clip, ClipConfig
 from limner.errors import LimnerError
 from limner.formats import Opened, Part, network, opened, usable
 from limner.glide import Glide, GlideConfig
-from limner.pipelines.loading import digest_of, loaded
+from limner.pipelines.loading import digest_of, loaded, placed
 from limner.text import CLIP_VOCAB_SIZE, GPT2_VOCAB_SIZE, CaptionTokenizer, Gpt2Tokenizer
 
 # What every line that was trained here has.
@@ -95,9 +95,7 @@ class ReleasedParts:
         """A base or an upsampler."""
         module = network(self._whole(name))
         assert isinstance(module, Glide)
-        # torch's own types know nothing of memory_format here.
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return module.to(device)
+        return placed(module, device)
 
     def clip(self, device: torch.device) -> Clip:
         """The CLIP that guides; LimnerError for one that reads fewer words than CLIP's own."""

@@ -26,9 +26,14 @@ def loaded(folder: Path, config_type: Any, network: Callable[[Any], M], device: 
     """
     module, state = _made(folder, config_type, network, device, built="cpu")
     checkpoint.load_into(module, state)
+    return placed(module, device).eval().requires_grad_(False)
+
+
+def placed(module: M, device: torch.device) -> M:
+    """The same on a device, its pictures' channels last, which convolutions are fastest with."""
     # torch's own types know nothing of memory_format here.
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module.to(device).eval().requires_grad_(False)
+    return module.to(device)
 
 
 def mapped(folder: Path, config_type: Any, network: Callable[[Any], M], device: torch.device) -> M:
