@@ -15,6 +15,7 @@ from limner.dalle2.prior_diffusion import KNOTS, Prior, PriorConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.errors import LimnerError
+from limner.layers.trunk import TrunkConfig
 
 CONTEXT = 7
 CONFIG = PriorConfig(
@@ -112,6 +113,50 @@ def test_caption_embedding_is_brought_to_the_pictures_scale():
     given_ = inputs(4)
     plain = prior(replace(CONFIG, scale=1.0))
     torch.testing.assert_close(prior()(**given_), plain(**given_ | {"caption": 1.5 * given_["caption"]}))
+
+
+TRUNK = replace(CONFIG, trunk=TrunkConfig(width=20, layers=2), sphered=True)
+
+
+@pytest.mark.parametrize("name", ["x", "t", "tokens", "caption"])
+@torch.no_grad()
+def test_with_a_trunk_everything_is_read(name):
+    model, given_ = prior(TRUNK), inputs(4)
+    moved = given_[name].clone()
+    moved[0] += 1 + torch.rand(moved[0].shape)
+    before, after = model(**given_), model(**given_ | {name: moved})
+    assert (after[0] - before[0]).abs().max() > 1e-3
+    assert torch.equal(after[1], before[1])
+
+
+@torch.no_grad()
+def test_the_trunk_reads_past_the_transformer():
+    """Shut to the transformer's answer, it still hears of noise, time and caption; and of nothing else."""
+    model, given_ = prior(TRUNK), inputs(4)
+    assert model.behind is not None
+    model.behind.from_answer.weight.zero_()
+    before = model(**given_)
+    for name in ("x", "t", "caption"):
+        assert not torch.allclose(model(**given_ | {name: given_[name] + 1}), before, atol=1e-3)
+    assert torch.equal(model(**given_ | {"tokens": given_["tokens"] + 1}), before)
+
+
+@torch.no_grad()
+def test_a_sphered_prior_speaks_of_directions_that_vary_alike():
+    model = prior(TRUNK)
+    assert model.sphere is not None
+    generator = torch.Generator().manual_seed(1)
+    spread = torch.tensor([1, 0.5, 0.3, 0.2, 0.1, 0.1, 0.05, 0.05])
+    z = nn.functional.normalize(torch.randn(4000, 8, generator=generator) * spread + 0.5, dim=-1)
+    model.sphere.fit(z, floor=1e-6)
+    x = model.spoken(z)
+    torch.testing.assert_close(x.T @ x / 4000, torch.eye(8), atol=0.05, rtol=0)
+    torch.testing.assert_close(model.embeddings(x), z, atol=1e-4, rtol=0)
+
+
+def test_a_whitened_prior_is_not_trained_here():
+    with pytest.raises(ValueError, match="whitened is True"):
+        prior(replace(CONFIG, whitened=True)).spoken(torch.ones(1, 8))
 
 
 def constant(config: PriorConfig, value: float) -> Prior:

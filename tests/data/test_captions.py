@@ -55,8 +55,21 @@ def test_the_first_is_the_name_and_the_second_the_style(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32))
+def test_a_quarter_of_the_captions_has_keywords_for_the_name(seed: int) -> None:
+    """And nothing else of the facts: whoever asks so knows neither name nor colours, though perhaps a style."""
+    found = said(seed=seed, count=40)
+    alone = [caption for caption in found if "apple" not in caption]
+    assert 0.1 < len(alone) / len(found) < 0.4
+    for caption in alone:
+        assert any(word in caption for word in ("fruit", "food", "diet"))
+        assert "red" not in caption.split()
+        assert "green" not in caption.split()
+
+
+@given(st.integers(0, 2**32))
 def test_a_colour_in_the_name_is_not_said_twice(seed: int) -> None:
-    assert all(caption.lower().count("red") == 1 for caption in said(seed=seed, count=40))
+    named = [caption for caption in said(seed=seed, count=40) if "apple" in caption]
+    assert all(caption.lower().count("red") == 1 for caption in named)
     assert any("green" in caption for caption in said(seed=seed, count=40))
 
 

@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from limner.dalle2.sketch import Sketch, SketchConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.glide import TextEncoder, TextEncoderConfig
 from limner.layers.unet import UNet, UNetConfig
@@ -27,7 +28,8 @@ class DecoderConfig:
 
     `text`: GLIDE's own encoder of token ids, as in the paper, or the frozen CLIP tower's tokens.
     `learned_null`: whether the embedding that stands for "no picture" is learned rather than zero.
-    `raw`: whether embeddings are told as CLIP has them, length and all, as Karlo does.
+    `raw`: whether embeddings are told as CLIP has them, length and all, as Karlo does. `sketch`: of the
+    network that lays its idea of the picture on the U-Net's canvas, None without one.
     """
 
     resolution: int
@@ -38,6 +40,7 @@ class DecoderConfig:
     unet: UNetConfig
     diffusion: DiffusionSpec
     raw: bool = False
+    sketch: SketchConfig | None = None
 
 
 class TokenIds(NamedTuple):
@@ -79,7 +82,7 @@ class Decoder(nn.Module):
 
     z_i enters twice (Ramesh et al. 2022, section 2.1): projected and added to the time embedding, and as
     four tokens before the text tokens that every attention block reads. Where the U-Net has a canvas, z_i is
-    also laid out on it, linearly; the paper's networks are deep enough to do without.
+    also laid out on it, linearly or by a `sketch`; the paper's networks are deep enough to do without.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -96,8 +99,19 @@ class Decoder(nn.Module):
             self.text = TextEncoder(config.text)
         else:
             self.text = ClipTextReader(config.text, context_width=context, condition_width=condition)
-        self.to_canvas = None
-        if config.unet.canvas:
+        self.to_canvas = self.sketch = None
+        if config.sketch is not None:
+            self.sketch = Sketch(config.sketch)
+            for name, given, wanted in (
+                ("sketch.embedding", config.sketch.embedding, config.embedding),
+                ("sketch.resolution", config.sketch.resolution, config.resolution),
+                ("unet.canvas", config.unet.canvas, 3 * config.unet.patch**2),
+            ):
+                if given != wanted:
+                    raise ValueError(
+                        f"{name} is {given}: with a sketch on its canvas this decoder takes {wanted}"
+                    )
+        elif config.unet.canvas:
             side = config.resolution // config.unet.patch
             self.to_canvas = nn.Linear(config.embedding, config.unet.canvas * side**2)
         self.unet = UNet(config.unet)
@@ -130,7 +144,10 @@ class Decoder(nn.Module):
             mask = torch.cat([picture_mask, caption.mask], dim=1)
         tokens = rearrange(self.to_tokens(z), "b (n d) -> b n d", n=self.config.picture_tokens)
         canvas = None
-        if self.to_canvas is not None:
+        if self.sketch is not None:
+            patch = self.config.unet.patch
+            canvas = rearrange(self.sketch(z), "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch)
+        elif self.to_canvas is not None:
             side = self.config.resolution // self.config.unet.patch
             canvas = rearrange(self.to_canvas(z), "b (k h w) -> b k h w", h=side, w=side)
         out: Tensor = self.unet(

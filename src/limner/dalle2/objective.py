@@ -14,11 +14,13 @@ from limner.clip import Clip, TextWithProjection, spoken, trimmed, unit
 from limner.dalle2.decoder import Caption, ClipTokens, Decoder
 from limner.dalle2.prior_autoregressive import AutoregressivePrior
 from limner.dalle2.prior_diffusion import Prior
+from limner.dalle2.sketch import Sketch
 from limner.dalle2.upsampler import Upsampler
 from limner.diffusion.objective import diffusion_loss, noised
 from limner.diffusion.process import simple_loss
 from limner.distributed import averaged
 from limner.draws import Draws
+from limner.layers.trunk import Whitening
 from limner.objective import Loss, Objective, unwrapped
 
 
@@ -35,6 +37,13 @@ class PicturesAndCaptions(NamedTuple):
     pictures: Tensor
     embeddings: Tensor
     ids: Tensor
+
+
+class SeenPictures(NamedTuple):
+    """For the sketch: pictures in [-1, 1] and their unit CLIP embeddings."""
+
+    pictures: Tensor
+    embeddings: Tensor
 
 
 class Pictures(NamedTuple):
@@ -79,12 +88,10 @@ def prior_objective(
     """
 
     def objective(model: nn.Module, batch: EmbeddingsAndCaptions, draws: Draws) -> Loss:
-        config = unwrapped(model, Prior).config
-        if config.whitened:
-            raise ValueError("whitened is True: priors are trained here on unit embeddings, so leave it out")
+        prior = unwrapped(model, Prior)
         ids = with_drops(batch.ids, empty, draws.bernoulli(drop_caption))
-        z = batch.embeddings * config.scale
-        n = noised(config.diffusion, z, draws)
+        z = prior.spoken(batch.embeddings)
+        n = noised(prior.config.diffusion, z, draws)
         # Short captions apart from long ones: most have far fewer tokens than the longest.
         order = ids.argmax(dim=1).argsort()
         parts = []
@@ -93,9 +100,12 @@ def prior_objective(
             parts.append(model(n.x_t[rows], n.t[rows], tokens=tokens, caption=caption, mask=mask))
         predicted = torch.cat(parts)[order.argsort()].float()
         loss = simple_loss(predicted, z).mean()
-        cosine = torch.cosine_similarity(predicted.detach(), z).mean()
         mean = rearrange(averaged(z.mean(dim=0)), "d -> 1 d")
-        report = {"cosine": cosine, "cosine_of_mean": torch.cosine_similarity(mean, z).mean()}
+        found, middle = prior.embeddings(predicted.detach()), prior.embeddings(mean)
+        report = {
+            "cosine": torch.cosine_similarity(found, batch.embeddings).mean(),
+            "cosine_of_mean": torch.cosine_similarity(middle, batch.embeddings).mean(),
+        }
         return Loss(total=loss, report=report, baseline=float(averaged((z - mean).square().mean())))
 
     return objective
@@ -152,20 +162,30 @@ def decoder_objective(
             raise ValueError("raw is True: decoders are trained here on unit embeddings, so leave it out")
         keep_picture = ~draws.bernoulli(drop_picture)
         caption = read(with_drops(batch.ids, empty, draws.bernoulli(drop_caption)))
-        embeddings = batch.embeddings
+        picture = decoder.told(batch.embeddings)
         if blur_picture:
-            embeddings = imprecise(embeddings, blur_picture * draws.uniform(), draws.normal(config.embedding))
+            picture = blurred(decoder, batch.embeddings, blur_picture * draws.uniform(), draws)
         n = noised(config.diffusion, batch.pictures, draws)
         output = model(
             n.x_t,
             n.t,
-            picture=decoder.told(embeddings),
+            picture=picture,
             keep_picture=keep_picture,
             caption=caption,
         )
         return diffusion_loss(config.diffusion, batch.pictures, n, output, max_weight=max_weight)
 
     return objective
+
+
+def blurred(
+    decoder: Decoder, embeddings: Float[Tensor, "b d"], blur: Float[Tensor, "b"], draws: Draws
+) -> Float[Tensor, "b d"]:
+    """What the decoder is told, as imprecise as a prior: `shaken` where it has a sketch, else `imprecise`."""
+    if decoder.sketch is None:
+        noise = draws.normal(decoder.config.embedding)
+        return decoder.told(imprecise(embeddings, blur, noise))
+    return shaken(decoder.sketch.sphere, decoder.told(embeddings), blur, draws)
 
 
 def imprecise(
@@ -178,6 +198,35 @@ def imprecise(
     stage earlier.
     """
     return unit(embeddings + rearrange(blur, "b -> b 1") * noise / embeddings.shape[1] ** 0.5)
+
+
+def shaken(
+    sphere: Whitening, picture: Float[Tensor, "b d"], blur: Float[Tensor, "b"], draws: Draws
+) -> Float[Tensor, "b d"]:
+    """Embeddings with noise of deviation `blur` in all directions of the sphere, where each varies by one.
+
+    A prior that speaks of the sphere errs by about as much in all of them.
+    """
+    noise = draws.normal(picture.shape[1])
+    return sphere.inverse(sphere(picture) + rearrange(blur, "b -> b 1") * noise)
+
+
+def sketch_objective(told: float, *, drop_picture: float, blur_picture: float) -> Objective[SeenPictures]:
+    """Squared error of a sketch from the picture's embedding times `told`, `shaken` and sometimes dropped.
+
+    The baseline is the error of the mean picture.
+    """
+
+    def objective(model: nn.Module, batch: SeenPictures, draws: Draws) -> Loss:
+        sketch = unwrapped(model, Sketch)
+        picture = shaken(sketch.sphere, batch.embeddings * told, blur_picture * draws.uniform(), draws)
+        picture = picture.masked_fill(rearrange(draws.bernoulli(drop_picture), "b -> b 1"), 0.0)
+        error = simple_loss(model(picture), batch.pictures).mean()
+        middle = averaged(batch.pictures.mean(dim=0))
+        baseline = averaged((batch.pictures - middle).square().mean())
+        return Loss(total=error, report={}, baseline=float(baseline))
+
+    return objective
 
 
 def upsampler_objective(

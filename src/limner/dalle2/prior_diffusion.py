@@ -14,6 +14,7 @@ from limner.diffusion.schedule import Schedule
 from limner.diffusion.spec import DiffusionSpec
 from limner.layers.embeddings import TimeEmbedding
 from limner.layers.transformer import Transformer
+from limner.layers.trunk import Trunk, TrunkConfig, Whitening
 
 # How many noise levels the prior's error is measured at.
 KNOTS = 32
@@ -29,6 +30,10 @@ class PriorConfig:
     `whitened`: Karlo's way instead. Embeddings keep their length, and each number of a picture's is brought
     to mean 0 and deviation 1 by what the training set had, which the prior carries along. `bound`: how large
     a number of its guess may be while sampling; None for any.
+
+    `trunk`: of matrices behind the transformer's answer, None in the paper. `sphered`: the prior speaks of
+    unit embeddings brought to one variance in all directions (`Whitening`) rather than scaled; `scale` is
+    then of the caption's alone.
     """
 
     embedding: int
@@ -41,6 +46,8 @@ class PriorConfig:
     diffusion: DiffusionSpec
     whitened: bool = False
     bound: float | None = None
+    trunk: TrunkConfig | None = None
+    sphered: bool = False
 
 
 class Prior(nn.Module):
@@ -68,7 +75,10 @@ class Prior(nn.Module):
             width=config.width, layers=config.layers, heads=config.heads, activation="gelu"
         )
         self.norm = nn.LayerNorm(config.width)
-        self.to_picture = nn.Linear(config.width, config.embedding)
+        self.behind = None if config.trunk is None else Behind(config, config.trunk)
+        answered = config.width if config.trunk is None else config.trunk.width
+        self.to_picture = nn.Linear(answered, config.embedding)
+        self.sphere = Whitening(config.embedding) if config.sphered else None
         self.register_buffer("errors", torch.zeros(KNOTS))
         if config.whitened:
             self.register_buffer("mean", torch.zeros(config.embedding))
@@ -79,7 +89,15 @@ class Prior(nn.Module):
 
         Of scaled ones only the direction counts.
         """
+        if self.sphere is not None:
+            return unit(self.sphere.inverse(x))
         return x * self.deviation + self.mean if self.config.whitened else unit(x)
+
+    def spoken(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """What this prior makes of unit embeddings before it noises them: `embeddings` backwards."""
+        if self.config.whitened:
+            raise ValueError("whitened is True: priors are trained here on unit embeddings, so leave it out")
+        return embeddings * self.config.scale if self.sphere is None else self.sphere(embeddings)
 
     def times(self) -> list[float]:
         """The times of `errors`, from the cleanest level to the noisiest."""
@@ -122,7 +140,43 @@ class Prior(nn.Module):
         positions = torch.cat([self.positions[:length], self.positions[-4:]])
         visible = torch.cat([mask, mask.new_ones(b, 4)], dim=1)
         h = self.transformer(sequence + positions, causal=True, key_mask=visible)
-        out: Tensor = self.to_picture(self.norm(h[:, -1]))
+        answer = self.norm(h[:, -1])
+        if self.behind is not None:
+            answer = self.behind(answer, x, t, caption)
+        out: Tensor = self.to_picture(answer)
+        return out
+
+
+class Behind(nn.Module):
+    """(the transformer's answer, noised z_i, t, z_t) → a trunk's: what is to be known by heart.
+
+    The transformer understands captions, at the price of every parameter times every token. Which embedding
+    a thing has that it has understood is a matter of memory, and that is cheap behind the query.
+    """
+
+    def __init__(self, config: PriorConfig, trunk: TrunkConfig) -> None:
+        super().__init__()
+        self.said = Whitening(config.embedding)
+        self.time = TimeEmbedding(width=config.width, out=trunk.width)
+        self.from_answer = nn.Linear(config.width, trunk.width)
+        self.from_picture = nn.Linear(config.embedding, trunk.width)
+        self.from_caption = nn.Linear(config.embedding, trunk.width)
+        self.trunk = Trunk(trunk)
+
+    def forward(
+        self,
+        answer: Float[Tensor, "b w"],
+        x: Float[Tensor, "b d"],
+        t: Float[Tensor, "b"],
+        caption: Float[Tensor, "b d"],
+    ) -> Float[Tensor, "b v"]:
+        """All of it together, refined."""
+        out: Tensor = self.trunk(
+            self.from_answer(answer)
+            + self.from_picture(x)
+            + self.from_caption(self.said(caption))
+            + self.time(t)
+        )
         return out
 
 

@@ -83,7 +83,7 @@ def captions(
     keywords: Sequence[str],
     colours: Sequence[str],
     rng: random.Random,
-    count: int = 10,
+    count: int = 20,
 ) -> list[str]:
     """`count` different captions of one drawing, from two words to a full sentence.
 
@@ -161,6 +161,11 @@ def _templates(
             f"{name}: {', '.join(words[-3:])}",
             f"{noun} ({words[0]}) {manner()}",
         ]
+        # Keywords alone, as somebody asks who does not know the name.
+        for most in (2, 2, 3, 3):
+            alone = rng.sample(words, min(most, len(words)))
+            pool += [rng.choice((", ".join(alone), f"{work()} {' '.join(alone)}"))]
+            pool += [f"{', '.join(rng.sample(words, min(most, len(words))))}, {tag()}"]
         if fresh:
             pool.append(f"{work()} {noun}, {', '.join(words[:2])}, {joint} {paints}")
             pool.append(f"{_sentence(noun)}, {', '.join(words[-2:])}, {manner()}, {joint} {paints}.")

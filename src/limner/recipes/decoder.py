@@ -20,16 +20,25 @@ from limner import checkpoint
 from limner.clip import Clip
 from limner.dalle2 import decoder as networks
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
-from limner.dalle2.objective import PicturesAndCaptions, Reader, clip_reader, decoder_objective
+from limner.dalle2.objective import (
+    PicturesAndCaptions,
+    Reader,
+    SeenPictures,
+    clip_reader,
+    decoder_objective,
+    sketch_objective,
+)
+from limner.dalle2.sketch import Sketch, SketchConfig
 from limner.data.loader import Gallery, open_gallery
 from limner.diffusion.guidance import clipped
 from limner.diffusion.process import denoiser
 from limner.diffusion.samplers import dpm_solver_pp_2m, last
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
+from limner.layers.trunk import TrunkConfig
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun, checked_start
-from limner.recipes.embeddings import embedded, load_clip
+from limner.recipes.embeddings import FLOOR, embedded, load_clip, seen
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
 from limner.text import ClipTokenizer
@@ -43,7 +52,8 @@ SAMPLE_STEPS = 15
 class DecoderRecipe:
     """The paper drops z_i 10 % and the caption 50 % of the time; `max_weight` bounds the x₀ loss's weight.
 
-    `blur_picture`: how far z_i is off at most, in its own length; see `dalle2.objective.imprecise`.
+    `blur_picture`: how far z_i is off at most, in its own length, or in deviations of each direction where
+    there is a sketch: `imprecise` and `shaken` of `dalle2.objective`. `sketch`: how that is trained, first.
     """
 
     model: DecoderConfig
@@ -52,6 +62,7 @@ class DecoderRecipe:
     drop_caption: float
     blur_picture: float
     max_weight: float | None
+    sketch: TrainConfig | None = None
 
 
 def toy() -> DecoderRecipe:
@@ -104,7 +115,7 @@ def toy() -> DecoderRecipe:
 
 
 def small() -> DecoderRecipe:
-    """What ships: 9.9 M parameters; some two and a half hours of one core with `--compile`."""
+    """What ships: 21 M parameters, half of them the sketch's."""
     unet = UNetConfig(
         in_channels=3,
         out_channels=3,
@@ -117,7 +128,7 @@ def small() -> DecoderRecipe:
         scale_shift=True,
         dropout=0.0,
         patch=4,
-        canvas=4,
+        canvas=48,
     )
     model = DecoderConfig(
         resolution=64,
@@ -127,6 +138,9 @@ def small() -> DecoderRecipe:
         text=ClipTextConfig(width=192, embedding=256),
         unet=unet,
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
+        sketch=SketchConfig(
+            embedding=256, resolution=64, trunk=TrunkConfig(width=768, layers=4), piece=8, numbers=32
+        ),
     )
     training = TrainConfig(
         steps=20_000,
@@ -143,8 +157,29 @@ def small() -> DecoderRecipe:
         save_every=300,
         sample_every=1000,
     )
+    sketching = TrainConfig(
+        steps=12_000,
+        batch=128,
+        learning_rate=2e-3,
+        warmup=100,
+        betas=(0.9, 0.99),
+        eps=1e-8,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        ema=0.998,
+        precision="auto",
+        seed=4,
+        save_every=1000,
+        sample_every=2000,
+    )
     return DecoderRecipe(
-        model=model, train=training, drop_picture=0.1, drop_caption=0.5, blur_picture=0.8, max_weight=4.0
+        model=model,
+        train=training,
+        drop_picture=0.1,
+        drop_caption=0.5,
+        blur_picture=0.3,
+        max_weight=4.0,
+        sketch=sketching,
     )
 
 
@@ -232,8 +267,15 @@ def run(
     read = clip_reader(reader)
     empty = tokenizer([""], context)[0]
     torch.manual_seed(recipe.train.seed)
+    decoder = begun(Decoder(model), model, init_from)
+    if decoder.sketch is not None:
+        if recipe.sketch is not None and init_from is None:
+            sketched(
+                decoder.sketch, recipe, gallery, embeddings, out=out / "sketch", resume=resume, device=device
+            )
+        decoder.sketch.requires_grad_(requires_grad=False)
     train(
-        begun(Decoder(model), model, init_from),
+        decoder,
         decoder_objective(
             read,
             empty=empty,
@@ -252,6 +294,66 @@ def run(
         device=device,
     )
     return out / "model"
+
+
+@dataclass(frozen=True)
+class SeenBatches:
+    """(step, rows) → pictures and their kept embeddings."""
+
+    gallery: Gallery
+    embeddings: NDArray[np.float32]
+    seed: int
+
+    def __call__(self, step: int, rows: range) -> SeenPictures:
+        """These rows of the batch at `step`."""
+        drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
+        return SeenPictures(
+            self.gallery.composited(drawn.pictures, drawn.grounds),
+            torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds]),
+        )
+
+
+def sketched(
+    sketch: Sketch,
+    recipe: DecoderRecipe,
+    gallery: Gallery,
+    embeddings: NDArray[np.float32],
+    *,
+    out: Path,
+    resume: bool,
+    device: str | None,
+) -> None:
+    """Train a decoder's sketch in the folder `out`, and put the averaged weights in its place."""
+    assert recipe.sketch is not None
+    told = sketch.config.embedding**0.5
+    sketch.sphere.fit(torch.from_numpy(seen(gallery, embeddings)) * told, floor=FLOOR)
+    batches = SeenBatches(gallery, embeddings, recipe.sketch.seed)
+    train(
+        sketch,
+        sketch_objective(told, drop_picture=recipe.drop_picture, blur_picture=recipe.blur_picture),
+        batches,
+        name="sketch",
+        model_config=sketch.config,
+        config=recipe.sketch,
+        out=out,
+        resume=resume,
+        sampler=sketches(batches, told),
+        device=device,
+    )
+    checkpoint.load_into(sketch, checkpoint.load(out / "model", SketchConfig)[1])
+
+
+def sketches(batches: SeenBatches, told: float) -> Sampler:
+    """Real pictures above their sketches, the same ones every time."""
+
+    def sample(model: nn.Module) -> Image.Image:
+        assert isinstance(model, Sketch)
+        pictures, embeddings = batches(-1, range(SAMPLES))
+        with torch.inference_mode():
+            drawn = model(embeddings.to(model.sphere.mean.device) * told).float().clamp(-1, 1).cpu()
+        return grid(torch.cat([pictures, drawn]), columns=SAMPLES // 2)
+
+    return sample
 
 
 def embeddings_of(

@@ -14,6 +14,8 @@ from limner.recipes.codes import finished
 from limner.recipes.pictures import fingerprint
 
 CHUNK = 256
+# What is added to the variance of each direction when embeddings are whitened, as a share of the mean one's.
+FLOOR = 0.05
 
 
 def load_clip(folder: Path, device: str | None) -> Clip:
@@ -49,3 +51,11 @@ def embedded(clip: Clip, gallery: Gallery, *, weights: str, out: Path) -> NDArra
     np.save(partial, made)
     os.replace(partial, cache)
     return made
+
+
+def seen(gallery: Gallery, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The embeddings that there are, (n, d): opaque pictures have but the first of a row."""
+    there = np.ones(embeddings.shape[:2], bool)
+    there[gallery.opaque, 1:] = False
+    kept: NDArray[np.float32] = embeddings[there]
+    return kept

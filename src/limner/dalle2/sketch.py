@@ -1,0 +1,60 @@
+"""The decoder's first idea of a picture: what such an embedding shows, on average.
+
+Diffusion spends most of its training on noise, and learns only by the way which picture an embedding stands
+for. Regression learns just this. So a trunk of matrices says what is to be seen, blurred where it is not
+sure, and the U-Net, which has it on its canvas, how such a picture truly looks; as DiffuseVAE (Pandey et al.
+2022) has a diffusion model refine what a VAE makes.
+"""
+
+from dataclasses import dataclass
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limner.layers.trunk import Trunk, TrunkConfig, Whitening
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchConfig:
+    """`embedding` of CLIP; `resolution` of the picture; `trunk`: its sizes.
+
+    The picture is made of pieces of `piece` × `piece` pixels, each told in `numbers`, which one linear map,
+    the same for all pieces, turns into pixels.
+    """
+
+    embedding: int
+    resolution: int
+    trunk: TrunkConfig
+    piece: int
+    numbers: int
+
+
+class Sketch(nn.Module):
+    """z_i → the mean of the pictures that it may stand for."""
+
+    def __init__(self, config: SketchConfig) -> None:
+        super().__init__()
+        if config.resolution % config.piece:
+            raise ValueError(
+                f"piece: {config.piece} does not divide the picture's {config.resolution} pixels"
+            )
+        self.config = config
+        self.side = config.resolution // config.piece
+        width = config.trunk.width
+        self.sphere = Whitening(config.embedding)
+        self.from_picture = nn.Linear(config.embedding, width)
+        self.trunk = Trunk(config.trunk)
+        self.to_pieces = nn.Linear(width, self.side**2 * config.numbers)
+        self.to_pixels = nn.Linear(config.numbers, 3 * config.piece**2)
+
+    def forward(self, picture: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
+        """From picture embeddings as the decoder is told them."""
+        pieces = rearrange(
+            self.to_pieces(self.trunk(self.from_picture(self.sphere(picture)))),
+            "b (h w n) -> b h w n",
+            h=self.side,
+            w=self.side,
+        )
+        piece = self.config.piece
+        return rearrange(self.to_pixels(pieces), "b h w (c p q) -> b c (h p) (w q)", p=piece, q=piece)
