@@ -56,7 +56,7 @@ def test_the_first_is_the_name_and_the_second_the_style(seed: int) -> None:
 
 @given(st.integers(0, 2**32))
 def test_a_quarter_of_the_captions_has_keywords_for_the_name(seed: int) -> None:
-    """And nothing else of the facts: whoever asks so knows neither name nor colours, though perhaps a style."""
+    """And nothing else of the facts: whoever asks so knows neither name nor colours, at most a style."""
     found = said(seed=seed, count=40)
     alone = [caption for caption in found if "apple" not in caption]
     assert 0.1 < len(alone) / len(found) < 0.4

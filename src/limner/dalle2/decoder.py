@@ -82,7 +82,8 @@ class Decoder(nn.Module):
 
     z_i enters twice (Ramesh et al. 2022, section 2.1): projected and added to the time embedding, and as
     four tokens before the text tokens that every attention block reads. Where the U-Net has a canvas, z_i is
-    also laid out on it, linearly or by a `sketch`; the paper's networks are deep enough to do without.
+    also laid out on it, linearly, or by a `sketch`, whose whitened z_i then goes in at the other two doors as
+    well; the paper's networks are deep enough to do without.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -142,14 +143,15 @@ class Decoder(nn.Module):
             rows, pooled = self.text(caption)
             picture_mask = caption.mask.new_ones(len(x), self.config.picture_tokens)
             mask = torch.cat([picture_mask, caption.mask], dim=1)
-        tokens = rearrange(self.to_tokens(z), "b (n d) -> b n d", n=self.config.picture_tokens)
         canvas = None
         if self.sketch is not None:
             patch = self.config.unet.patch
             canvas = rearrange(self.sketch(z), "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch)
+            z = self.sketch.sphere(z)
         elif self.to_canvas is not None:
             side = self.config.resolution // self.config.unet.patch
             canvas = rearrange(self.to_canvas(z), "b (k h w) -> b k h w", h=side, w=side)
+        tokens = rearrange(self.to_tokens(z), "b (n d) -> b n d", n=self.config.picture_tokens)
         out: Tensor = self.unet(
             x,
             t,

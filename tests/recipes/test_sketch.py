@@ -1,0 +1,108 @@
+"""Prior and decoder of the newer kind, from pictures to weights, with networks that learn in seconds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from limner import checkpoint
+from limner.clip import Clip
+from limner.dalle2.decoder import DecoderConfig
+from limner.dalle2.prior_diffusion import PriorConfig
+from limner.dalle2.sketch import SketchConfig
+from limner.data.sample import sample_dir
+from limner.layers.trunk import TrunkConfig
+from limner.recipes import clip, decoder, prior
+
+STEPS = 4
+
+
+def short(config):
+    return replace(config, steps=STEPS, batch=4, warmup=1, save_every=2, sample_every=STEPS)
+
+
+def tiny_decoder() -> decoder.DecoderRecipe:
+    toy = decoder.toy()
+    sketch = SketchConfig(
+        embedding=96, resolution=32, trunk=TrunkConfig(width=32, layers=1), piece=8, numbers=8
+    )
+    model = replace(toy.model, unet=replace(toy.model.unet, canvas=48), sketch=sketch)
+    return replace(toy, model=model, train=short(toy.train), sketch=short(toy.train), blur_picture=0.3)
+
+
+def tiny_prior() -> prior.PriorRecipe:
+    toy = prior.toy()
+    model = replace(toy.model, trunk=TrunkConfig(width=32, layers=1), sphered=True)
+    return replace(toy, model=model, train=replace(short(toy.train), rule="adamw"))
+
+
+def given(out: Path, seen: Path, **more):
+    stand = {"folders": [sample_dir()], "share": None, "out": out, "resume": False, "device": "cpu"}
+    return stand | {"clip": seen} | more
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory) -> Path:
+    """A CLIP that has learned nothing."""
+    out: Path = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    config = clip.toy().model
+    checkpoint.save(out, Clip(config).state_dict(), config)
+    return out
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory, seen) -> Path:
+    out: Path = tmp_path_factory.mktemp("decoder") / "run"
+    assert decoder.run(tiny_decoder(), **given(out, seen)) == out / "model"
+    return out
+
+
+def test_the_sketch_is_trained_first_and_stays_as_it_is(painted):
+    _, alone = checkpoint.load(painted / "sketch" / "model", SketchConfig)
+    config, whole = checkpoint.load(painted / "model", DecoderConfig)
+    assert config.sketch is not None
+    for name, value in alone.items():
+        assert torch.equal(whole[f"sketch.{name}"], value), name
+    assert not torch.equal(alone["sphere.axes"], torch.eye(96))
+    for folder in (painted, painted / "sketch"):
+        assert len((folder / "log.jsonl").read_text().splitlines()) == STEPS
+        assert (folder / "samples" / f"{STEPS:08d}.png").exists()
+
+
+def test_a_run_that_was_killed_between_the_two_goes_on(painted, seen, tmp_path):
+    recipe = tiny_decoder()
+    half = replace(recipe, train=replace(recipe.train, steps=2))
+    out = tmp_path / "run"
+    decoder.run(half, **given(out, seen))
+    decoder.run(recipe, **given(out, seen, resume=True))
+    _, before = checkpoint.load(painted / "model", DecoderConfig)
+    _, after = checkpoint.load(out / "model", DecoderConfig)
+    # The learning rate of the first half knew of fewer steps, so only what it did not touch is the same.
+    for name, value in before.items():
+        if name.startswith("sketch."):
+            assert torch.equal(after[name], value), name
+
+
+def test_one_that_goes_on_from_another_keeps_its_sketch(painted, seen, tmp_path):
+    again = decoder.run(tiny_decoder(), **given(tmp_path / "run", seen, init_from=painted / "model"))
+    assert not (tmp_path / "run" / "sketch").exists()
+    _, before = checkpoint.load(painted / "model", DecoderConfig)
+    _, after = checkpoint.load(again, DecoderConfig)
+    assert all(
+        torch.equal(after[name], value) for name, value in before.items() if name.startswith("sketch.")
+    )
+    assert any(not torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_prior_is_whitened_before_it_learns(seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(prior, "CAPTIONS_READ", 512)
+    model = prior.run(tiny_prior(), **given(tmp_path / "run", seen))
+    _, state = checkpoint.load(model, PriorConfig)
+    for name in ("sphere.axes", "behind.said.axes"):
+        assert not torch.equal(state[name], torch.eye(96)), name
+    assert state["errors"].min() > 0
+    again = prior.run(tiny_prior(), **given(tmp_path / "again", seen, init_from=model))
+    _, after = checkpoint.load(again, PriorConfig)
+    assert torch.equal(after["sphere.axes"], state["sphere.axes"])
