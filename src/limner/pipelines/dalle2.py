@@ -44,7 +44,17 @@ from limner.pipelines.settings import (
     checked_size,
     commissions,
 )
-from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Imagined, Stage, Understood, eight_bit
+from limner.pipelines.stages import (
+    Drawn,
+    Enlarged,
+    EnlargedAgain,
+    Imagined,
+    OnSketch,
+    Stage,
+    Understood,
+    eight_bit,
+    sketching,
+)
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 
@@ -231,11 +241,32 @@ class Dalle2:
         EnlargedAgain instead, for up to 16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
-        chosen = settings or self.usual
         side = self.sizes[1] if size is None else size
         checked_size(side, self.sizes)
         wanted = commissions(prompts, count=count, seed=seed)
-        checked_words(prompts)
+        passed = self.paint_each(wanted, size=size, settings=settings, on_tick=on_tick)
+        if stages:
+            return passed
+        last = (Drawn, Enlarged, EnlargedAgain)[self.sizes.index(side)]
+        return [image for stage in passed if isinstance(stage, last) for image in stage.images()]
+
+    def paint_each(
+        self,
+        wanted: Sequence[Commission],
+        *,
+        size: int | None = None,
+        settings: PaintSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: OnSketch | None = None,
+    ) -> Iterator[Stage]:
+        """As `paint` with `stages`, of pictures that have words and a seed each of their own.
+
+        `on_sketch` sees the small pictures at every step on their way.
+        """
+        chosen = settings or self.usual
+        side = self.sizes[1] if size is None else size
+        checked_size(side, self.sizes)
+        checked_words([commission.prompt for commission in wanted])
         self._check_steps(chosen)
         if chosen.imagining == "diffusion":
             self.checked_prior()
@@ -243,11 +274,7 @@ class Dalle2:
             self._checked_other()
         if chosen.tile is not None:
             self._check_tile(chosen.tile, side)
-        passed = self._stages(wanted, side, chosen, on_tick)
-        if stages:
-            return passed
-        last = (Drawn, Enlarged, EnlargedAgain)[self.sizes.index(side)]
-        return [image for stage in passed if isinstance(stage, last) for image in stage.images()]
+        return self._stages(wanted, side, chosen, on_tick, on_sketch)
 
     def metadata(self, commission: Commission, *, size: int, settings: PaintSettings) -> dict[str, str]:
         """What a picture's file says about how it was painted."""
@@ -376,10 +403,11 @@ class Dalle2:
         settings: PaintSettings,
         *,
         advance: Callable[[int], None] = _silently,
+        on_sketch: OnSketch | None = None,
     ) -> Drawn:
         """Decoder: z_i and the words → small picture; section 2.1. Guidance is away from having neither.
 
-        Of the two it is told what `settings.condition` says.
+        Of the two it is told what `settings.condition` says. `on_sketch` sees the picture at every step.
         """
         decoder, wanted = self.decoder, understood.commissions
         side = decoder.config.resolution
@@ -405,6 +433,7 @@ class Dalle2:
             scales=leading,
             bounds=within_pixels,
             advance=lambda: advance(len(wanted)),
+            look=sketching(wanted, on_sketch),
         )
         return Drawn(commissions=wanted, pictures=pictures.clamp(-1, 1))
 
@@ -490,6 +519,7 @@ class Dalle2:
         size: int,
         settings: PaintSettings,
         on_tick: Callable[[Tick], None] | None,
+        on_sketch: OnSketch | None,
     ) -> Iterator[Stage]:
         """Every stage of the first few pictures, then of the next few."""
         times = self.sizes.index(size)
@@ -501,7 +531,9 @@ class Dalle2:
             yield understood
             imagined = self.imagine(understood, settings, advance=clock.during("imagining"))
             yield imagined
-            drawn = self.draw(understood, imagined, settings, advance=clock.during("drawing"))
+            drawn = self.draw(
+                understood, imagined, settings, advance=clock.during("drawing"), on_sketch=on_sketch
+            )
             yield drawn
             if times:
                 enlarged = self.enlarge(drawn, settings, advance=clock.during("enlarging"))

@@ -42,7 +42,7 @@ from limner.pipelines.settings import (
     checked_strength,
     commissions,
 )
-from limner.pipelines.stages import Drawn, Enlarged, Read, eight_bit
+from limner.pipelines.stages import Drawn, Enlarged, OnSketch, Read, eight_bit, sketching
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import CLIP_VOCAB_SIZE, PADDING, ClipTokenizer, Gpt2Tokenizer
 
@@ -215,11 +215,29 @@ class Glide:
         16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
-        chosen, side, wanted = self._asked(prompts, count, size, seed, settings)
-        passed = self._stages(wanted, side, chosen, on_tick)
+        side = self._side(size)
+        wanted = commissions(prompts, count=count, seed=seed)
+        passed = self.paint_each(wanted, size=side, settings=settings, on_tick=on_tick)
         if stages:
             return passed
         return _finished(passed, side)
+
+    def paint_each(
+        self,
+        wanted: Sequence[Commission],
+        *,
+        size: int | None = None,
+        settings: GlideSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: OnSketch | None = None,
+    ) -> Iterator[GlideStage]:
+        """As `paint` with `stages`, of pictures that have words and a seed each of their own.
+
+        `on_sketch` sees the small pictures at every step on their way.
+        """
+        chosen = settings or self.usual
+        self._check([commission.prompt for commission in wanted], chosen)
+        return self._stages(wanted, self._side(size), chosen, on_tick, on_sketch=on_sketch)
 
     def inpaint(
         self,
@@ -256,18 +274,30 @@ class Glide:
         seed: int = 0,
         settings: GlideSettings | None = None,
         on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: OnSketch | None = None,
     ) -> Iterator[GlideStage]:
-        """The same, handing out what each step made, as `paint` does with `stages`."""
+        """The same, handing out what each step made, as `paint` does with `stages`.
+
+        `on_sketch` sees the small pictures at every step on their way.
+        """
         if self.mender is not None:
             return self.mending.inpaint_stages(
-                image, mask, prompt, count=count, size=size, seed=seed, settings=settings, on_tick=on_tick
+                image,
+                mask,
+                prompt,
+                count=count,
+                size=size,
+                seed=seed,
+                settings=settings,
+                on_tick=on_tick,
+                on_sketch=on_sketch,
             )
         chosen, side, wanted = self._asked(prompt, count, size, seed, settings)
         for name, network in (("base", self.base), ("upsampler", self.upsampler)):
             if not network.config.inpaint:
                 raise ValueError(f"{name} is a network that paints and does not mend: load one that does")
         kept = known_of(upright(image), mask, self.sizes[1]).to(self.device)
-        return self._stages(wanted, side, chosen, on_tick, known=kept)
+        return self._stages(wanted, side, chosen, on_tick, known=kept, on_sketch=on_sketch)
 
     def redraw(
         self,
@@ -347,8 +377,12 @@ class Glide:
         known: Kept | None = None,
         begun: "Begun | None" = None,
         advance: Callable[[int], None] = _silently,
+        on_sketch: OnSketch | None = None,
     ) -> Drawn:
-        """Base: words → a small picture, around what is `known` or from where it was `begun`."""
+        """Base: words → a small picture, around what is `known` or from where it was `begun`.
+
+        `on_sketch` sees the picture at every step.
+        """
         base, wanted = self.base, read.commissions
         spec, side = base.config.diffusion, base.config.resolution
         guidance, clip_guidance = settings.scales
@@ -379,6 +413,7 @@ class Glide:
             advance=lambda: advance(len(wanted)),
             steer=self._steer(wanted, clip_guidance),
             levels=levels,
+            look=sketching(wanted, on_sketch),
         )
         return Drawn(commissions=wanted, pictures=pictures.clamp(-1, 1))
 
@@ -454,6 +489,7 @@ class Glide:
         *,
         known: Kept | None = None,
         begun: "Begun | None" = None,
+        on_sketch: OnSketch | None = None,
     ) -> Iterator[GlideStage]:
         """Every stage of the first few pictures, then of the next few."""
         enlarging = size != self.sizes[0]
@@ -463,7 +499,14 @@ class Glide:
         for start in range(0, len(wanted), DRAWN_AT_ONCE):
             read = self.read(wanted[start : start + DRAWN_AT_ONCE])
             yield read
-            drawn = self.draw(read, settings, known=known, begun=begun, advance=clock.during("drawing"))
+            drawn = self.draw(
+                read,
+                settings,
+                known=known,
+                begun=begun,
+                advance=clock.during("drawing"),
+                on_sketch=on_sketch,
+            )
             yield drawn
             if enlarging:
                 yield self.enlarge(drawn, settings, known=known, advance=clock.during("enlarging"))
@@ -479,14 +522,18 @@ class Glide:
         """What is wanted, or ValueError for what cannot be painted."""
         chosen, side = settings or self.usual, self._side(size)
         wanted = commissions(prompts, count=count, seed=seed)
-        checked_words(prompts)
-        self._check_steps(chosen)
-        if chosen.scales[1] and self.clip is None:
-            raise ValueError(
-                f"guidance_kind is '{chosen.guidance_kind}', and these weights have no noised CLIP to guide: "
-                "put both of its files beside them, or choose classifier-free"
-            )
+        self._check(prompts, chosen)
         return chosen, side, wanted
+
+    def _check(self, prompts: str | Sequence[str], settings: GlideSettings) -> None:
+        """Refuse words that cleaning empties, and what these weights cannot do."""
+        checked_words(prompts)
+        self._check_steps(settings)
+        if settings.scales[1] and self.clip is None:
+            raise ValueError(
+                f"guidance_kind is '{settings.guidance_kind}', and these weights have no noised CLIP to "
+                "guide: put both of its files beside them, or choose classifier-free"
+            )
 
     def _side(self, size: int | None) -> int:
         if size is None:
