@@ -108,6 +108,9 @@ OPTIONS = {
     ],
     "open": ["activation", "head-width", "heads", "json", "kept", "release", "schedule"],
     "convert": ["activation", "head-width", "heads", "kept", "out", "release", "schedule", "to"],
+    "serve": [
+        *("api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision", "queue", "url"),
+    ],
     "info": [],
 }
 
