@@ -25,7 +25,7 @@ HELP = """Answer the images API that DALL-E clients speak, until it is stopped.
   limner serve
   limner serve --models dalle2,glide,dalle1
   limner serve --models mine=runs/mine/line --port 9000
-  limner serve --host 0.0.0.0 --api-key "a long secret" """.rstrip()
+  limner serve --host 0.0.0.0 --api-key a-long-secret"""
 
 # Where the key may be as well, for other people see what stands in a command.
 KEY = "LIMNER_API_KEY"

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from limner import __version__
 from limner.errors import LimnerError
@@ -332,8 +332,8 @@ def _add_reading(app: FastAPI, service: Service) -> None:
                 await asyncio.to_thread(picture, image, "input", pixels=service.limits.pixels)
             sent.append(Sent(text if image is None else "", image))
         data = []
-        for index, one in enumerate(sent):
-            vector = await _result(request, service.reading, service.read_next(one))
+        vectors = await _result(request, service.reading, service.read_next(tuple(sent)))
+        for index, vector in enumerate(vectors):
             packed = base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
             data.append(
                 Embedded(index=index, embedding=packed if asked.encoding_format == "base64" else vector)
@@ -361,18 +361,18 @@ def _add_reading(app: FastAPI, service: Service) -> None:
 
 
 def _add_housekeeping(app: FastAPI, service: Service) -> None:
-    @app.get("/pictures/{name}", response_class=FileResponse, responses=_of_type("image/png"))
-    async def kept(name: str) -> FileResponse:
-        """A picture that was painted within the last hour."""
-        path = await asyncio.to_thread(service.gallery.get, name)
-        if path is None:
+    @app.get("/pictures/{name}", response_class=Response, responses=_of_type("image/png"))
+    async def kept(name: str) -> Response:
+        """A picture that was painted not long ago."""
+        png = await asyncio.to_thread(service.gallery.get, name)
+        if png is None:
             raise Refused(
                 "there is no such picture, or no more: paint it again, or ask for b64_json",
                 status=404,
                 code="not_found",
             )
-        return FileResponse(
-            path,
+        return Response(
+            png,
             media_type="image/png",
             headers={"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"},
         )

@@ -56,12 +56,15 @@ class Gallery:
         self.sweep()
         return name
 
-    def get(self, name: str) -> Path | None:
-        """The file of a name that was given away, while it is kept."""
+    def get(self, name: str) -> bytes | None:
+        """The picture of a name that was given away, while it is kept."""
         self.sweep()
         with self._lock:
             kept = self._kept.get(name)
-        return None if kept is None else kept.path
+            try:
+                return None if kept is None else kept.path.read_bytes()
+            except OSError:  # somebody tidied up
+                return None
 
     def sweep(self) -> None:
         """Let go of pictures whose time is up, and of the oldest where there are too many."""

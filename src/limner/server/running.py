@@ -28,7 +28,6 @@ def run(service: Service, *, host: str, port: int, on_ready: Callable[[str], Non
         access_log=False,
         server_header=False,
         limit_concurrency=MORE_CONNECTIONS + service.limits.waiting,
-        h11_max_incomplete_event_size=64 * 1024,
         timeout_keep_alive=30,
     )
     name = f"[{host}]" if ":" in host else host

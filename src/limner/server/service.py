@@ -79,8 +79,8 @@ class Service:
             self._paint, waiting=self.limits.waiting, together=TOGETHER, name="painting"
         )
         # Looked at in a line of their own: an embedding takes an instant, and a picture may take a minute.
-        self.reading: Queue[Sent, Vector] = Queue(
-            self._embed, waiting=8 * self.limits.waiting, together=TOGETHER, name="reading"
+        self.reading: Queue[tuple[Sent, ...], list[Vector]] = Queue(
+            self._embed, waiting=self.limits.waiting, together=TOGETHER, name="reading"
         )
         watch = self.metrics.watch
         watch("limner_waiting_requests", "Requests that wait for their turn.", lambda: self.painting.waiting)
@@ -149,10 +149,10 @@ class Service:
         except Closed as closed:
             raise closing() from closed
 
-    def read_next(self, sent: Sent) -> Job[Sent, Vector]:
-        """The same for an embedding."""
+    def read_next(self, sent: tuple[Sent, ...]) -> Job[tuple[Sent, ...], list[Vector]]:
+        """The same for embeddings."""
         try:
-            return self.reading.put(sent, key=None, pictures=1)
+            return self.reading.put(sent, key=None, pictures=len(sent))
         except Full as full:
             raise busy(full) from full
         except Closed as closed:
@@ -172,19 +172,25 @@ class Service:
         self.metrics.painting_seconds.inc(time.monotonic() - began)
         return finished
 
-    def _embed(self, inputs: Sequence[Sent], check: Callable[[], None]) -> list[Vector]:
-        assert self.clip is not None
-        clip, tokenizer, found = self.clip.clip, self.clip.tokenizer, []
-        for sent in inputs:
-            check()
-            if sent.image is None:
-                told_of_unknown(tokenizer, [sent.words])
-                vector = worded(clip, tokenizer, sent.words)
-            else:
-                image = picture(sent.image, "input", pixels=self.limits.pixels)
-                (vector,) = pictured(clip, [image])
-            found.append(vector.float().cpu().tolist())
+    def _embed(self, requests: Sequence[tuple[Sent, ...]], check: Callable[[], None]) -> list[list[Vector]]:
+        found: list[list[Vector]] = []
+        for inputs in requests:
+            found.append([])
+            for sent in inputs:
+                check()
+                found[-1].append(self._vector(sent))
         return found
+
+    def _vector(self, sent: Sent) -> Vector:
+        assert self.clip is not None
+        clip, tokenizer = self.clip.clip, self.clip.tokenizer
+        if sent.image is None:
+            told_of_unknown(tokenizer, [sent.words])
+            vector = worded(clip, tokenizer, sent.words)
+        else:
+            (vector,) = pictured(clip, [picture(sent.image, "input", pixels=self.limits.pixels)])
+        numbers: Vector = vector.float().cpu().tolist()
+        return numbers
 
 
 def clip_of(painters: Sequence[Served]) -> Reader | None:
