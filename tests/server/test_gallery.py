@@ -21,7 +21,7 @@ def clock():
 @pytest.fixture
 def gallery(clock, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    gallery = Gallery(lifetime=100, most=1000, now=clock)
+    gallery = Gallery(lifetime=100.0, most=1000, now=clock)
     yield gallery
     gallery.close()
 
@@ -63,7 +63,7 @@ def test_what_was_not_given_away_is_not_there(gallery, name):
 
 
 def test_it_leaves_nothing(clock):
-    gallery = Gallery(lifetime=100, most=1000, now=clock)
+    gallery = Gallery(lifetime=100.0, most=1000, now=clock)
     name = gallery.add(b"png")
     folder = gallery.folder
     gallery.close()

@@ -109,27 +109,24 @@ def test_words_in_another_coat_are_no_json(http):
 
 
 FILES = {
-    "no picture": (b"GIF89a not a picture", 400),
-    "nothing": (b"", 400),
-    "a gif": (png(mode="P", kind="GIF"), 400),
-    "an icon": (png(kind="ICO"), 400),
-    "a page": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 400),
-    "cut": (png()[:40], 400),
-    "a bomb": (bomb(60_000, 60_000), 400),
-    "a long bomb": (bomb(20_000, 4), 400),
-    "a bomb within the bounds": (bomb(4000, 4000), 400),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 400),
+    "no picture": b"GIF89a not a picture",
+    "nothing": b"",
+    "a gif": png(mode="P", kind="GIF"),
+    "an icon": png(kind="ICO"),
+    "a page": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "cut": png()[:40],
+    "a bomb": bomb(60_000, 60_000),
+    "a long bomb": bomb(20_000, 4),
+    "more pixels than are taken": bomb(5000, 5000),
+    "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("field", ["image", "mask"])
 def test_a_file_that_is_no_picture(http, photo, name, field):
-    data, status = FILES[name]
-    files = {"image": photo[0], "mask": photo[1], field: data}
-    answer = http.post("/v1/images/edits", data={"prompt": "a"}, files=files)
-    # The mask of a large picture may be wrong in size before it is wrong in itself.
-    shape(answer, status, field)
+    files = {"image": photo[0], "mask": photo[1], field: FILES[name]}
+    shape(http.post("/v1/images/edits", data={"prompt": "a"}, files=files), 400, field)
 
 
 def test_masks_that_mark_nothing_or_everything_or_something_else(http, photo):

@@ -116,7 +116,7 @@ def test_without_the_key_nothing_but_the_door(start):
                 {},
                 {"Authorization": KEY},
                 {"Authorization": f"Basic {KEY}"},
-                {"Authorization": "Bearer "},
+                {"Authorization": "Bearer"},
                 {"Authorization": f"Bearer {KEY[:-1]}"},
                 {"Authorization": f"Bearer {KEY}x"},
                 {"Authorization": "Bearer schlüssel".encode("latin-1")},

@@ -20,6 +20,9 @@ from limner.pipelines.settings import Commission
 
 OURS = {"steps": 2, "seed": 5}
 
+# The client says of itself that variations are of another age.
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+
 
 def opened(data):
     return Image.open(io.BytesIO(data))
@@ -151,14 +154,17 @@ def test_a_stream_shows_pictures_on_their_way_and_ends_with_what_is_painted(clie
     whole = client.images.generate(**asked, response_format="b64_json", extra_body=more)
     assert [one.b64_json for one in completed] == [one.b64_json for one in whole.data]
     assert all(one.size == f"{size}x{size}" for one in events)
-    # What is shown comes closer to what it is to be.
+    if model != "dalle1":
+        # What an untrained network guesses comes no closer; it is drawn, though, and changes.
+        assert len({one.b64_json for one in partial}) == 6
+        return
     last = np.asarray(opened(base64.b64decode(next(o for o in completed if o.index == 0).b64_json)), float)
     apart = [
         np.abs(np.asarray(opened(base64.b64decode(one.b64_json)), float) - last).mean()
         for one in partial
         if one.index == 0
     ]
-    assert apart[0] > apart[2]
+    assert apart[0] > apart[1] > apart[2]
 
 
 def test_a_stream_of_an_edit(client, photo):

@@ -9,7 +9,7 @@ import pytest
 from limner.server.queue import Abandoned, Closed, Full, Queue
 
 # For what must happen, on a machine that may stall.
-SOON = 60
+SOON = 60.0
 
 
 class Work:

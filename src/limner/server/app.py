@@ -107,12 +107,15 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def _of_type(kind: str) -> dict[int | str, dict[str, Any]]:
+def _of_type(kind: str, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of an answer that is no JSON."""
-    return {200: {"content": {kind: {"schema": {"type": "string"}}}}}
+    return {200: {"content": {kind: {"schema": schema}}}}
 
 
-STREAMED = _of_type("text/event-stream")
+PLAIN = {"type": "string"}
+# Each of the events.
+EVENT = {"type": "object", "properties": {"event": PLAIN, "data": PLAIN}, "required": ["event", "data"]}
+STREAMED = _of_type("text/event-stream", EVENT)
 
 
 # --- painting ---------------------------------------------------------------------------------------
@@ -361,7 +364,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
 
 
 def _add_housekeeping(app: FastAPI, service: Service) -> None:
-    @app.get("/pictures/{name}", response_class=Response, responses=_of_type("image/png"))
+    @app.get("/pictures/{name}", response_class=Response, responses=_of_type("image/png", PLAIN))
     async def kept(name: str) -> Response:
         """A picture that was painted not long ago."""
         png = await asyncio.to_thread(service.gallery.get, name)
@@ -384,7 +387,7 @@ def _add_housekeeping(app: FastAPI, service: Service) -> None:
             raise closing()
         return {"status": "ok"}
 
-    @app.get("/metrics", response_class=Response, responses=_of_type("text/plain"))
+    @app.get("/metrics", response_class=Response, responses=_of_type("text/plain", PLAIN))
     async def prometheus() -> Response:
         """Counts for Prometheus."""
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
@@ -488,7 +491,8 @@ async def _result(request: Request, line: Queue[O, Result], job: Job[O, Result])
     result.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {result, gone}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not result.done():
             raise Refused("the client has gone", status=499)
         return result.result()

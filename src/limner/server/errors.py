@@ -57,9 +57,7 @@ class Refused(Exception):
 def of_value(error: ValueError) -> Refused:
     """What a painter refuses: its messages begin with the name of the argument."""
     message = str(error)
-    name, told, _ = message.partition(" is ")
-    if not told:
-        name, told, _ = message.partition(" holds ")
+    name = message.partition(" ")[0]
     name = {"count": "n", "prompts": "prompt"}.get(name, name)
     known = name in ("prompt", "n", "seed", "steps", "guidance", "size", "image", "mask", "model", "input")
     return Refused(message, param=name if known else None, code="invalid_value")
