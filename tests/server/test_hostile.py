@@ -84,6 +84,7 @@ BODIES = {
     "see-through": (b'{"prompt": "a", "background": "transparent"}', "background"),
     "jpeg": (b'{"prompt": "a", "output_format": "jpeg"}', "output_format"),
     "unknown": (b'{"prompt": "a", "sede": 5}', "sede"),
+    "misspelt": (b'{"promt": "a"}', "promt"),
     "unknown and long": (b'{"prompt": "a", "' + b"x" * 9999 + b'": 5}', "x" * 40),
     "unknown and half": (b'{"prompt": "a", "\\ud800": 5}', None),
     "path for model": (b'{"prompt": "a", "model": "../../etc/passwd"}', "model"),

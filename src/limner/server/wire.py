@@ -4,6 +4,7 @@ A field that nobody knows is refused, as the API does: a mistyped seed would els
 """
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -201,12 +202,12 @@ def read(model: type[M], fields: dict[str, Any]) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise of_details(error.errors()[0]) from error
+        raise of_details(error.errors()) from error
 
 
-def of_details(found: Any) -> Refused:
-    """What pydantic says of a field, in the API's shape."""
-    details: ErrorDetails = found
+def of_details(found: Sequence[Any]) -> Refused:
+    """What pydantic says of wrong fields, in the API's shape: of one of them, a misspelt one first."""
+    details: ErrorDetails = min(found, key=lambda one: one["type"] != "extra_forbidden")
     # FastAPI puts in front where the field was, "body"; what stands behind a name is which of several types.
     names = [str(part) for part in details["loc"] if part != "body"]
     name = names[0] if names else None
