@@ -19,7 +19,7 @@ from limner.pipelines.settings import (
 )
 
 if TYPE_CHECKING:
-    from limner.server.service import Served
+    from limner.server.service import Served, Service
 
 HELP = """Answer the images API that DALL-E clients speak, until it is stopped.
   limner serve
@@ -34,8 +34,8 @@ LONGEST_LIFETIME = 365 * 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve:
-    """The options of `limner serve`."""
+class Options:
+    """What `limner studio` takes too."""
 
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """Where to listen; by default only this machine itself gets in."""
@@ -61,8 +61,8 @@ class Serve:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
-    def run(self) -> None:
-        """Refuse what cannot be served, load the painters, serve."""
+    def begin(self) -> "Service":
+        """Refuse what cannot be served, and load the painters."""
         keys = self._keys()
         checked_whole("port", self.port, 0, 65535)
         checked_whole("queue", self.queue, 1, 10_000)
@@ -74,24 +74,19 @@ class Serve:
             if not is_place(model):
                 checked_model(model)
 
-        from limner.server.running import bound, run
+        from limner.server.running import bound
         from limner.server.service import Limits, Service, clip_of
 
         # Painters take a while to load, and an address that is taken is known at once.
         bound(self.host, self.port).close()
         painters = [self._painter(name, model) for name, model in named.items()]
-        service = Service(
+        return Service(
             painters,
             clip=clip_of(painters),
             keys=keys,
             public=self.url,
             limits=Limits(waiting=self.queue, lifetime=float(self.lifetime)),
         )
-
-        def on_ready(address: str) -> None:
-            print(f"serving {', '.join(named)} at {address}/v1 (how: {address}/docs)", flush=True)
-
-        run(service, host=self.host, port=self.port, on_ready=on_ready)
 
     def _painter(self, name: str, model: str) -> "Served":
         from limner.pipelines import load
@@ -121,6 +116,24 @@ class Serve:
                 "or --no-key if whoever reaches it may paint"
             )
         return keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(Options):
+    """The options of `limner serve`."""
+
+    def run(self) -> None:
+        """Serve the API."""
+        service = self.begin()
+
+        from limner.server.running import run
+
+        names = ", ".join(painter.name for painter in service.painters)
+
+        def on_ready(address: str) -> None:
+            print(f"serving {names} at {address}/v1 (how: {address}/docs)", flush=True)
+
+        run(service, host=self.host, port=self.port, on_ready=on_ready)
 
 
 def loopback(host: str) -> bool:

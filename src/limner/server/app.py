@@ -76,8 +76,11 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service) -> FastAPI:
-    """The API of a service, as an ASGI application. It is let go of when the application ends."""
+def create_app(service: Service, *, home: str = "/docs", guarded: tuple[str, ...] = ()) -> FastAPI:
+    """The API of a service, as an ASGI application. It is let go of when the application ends.
+
+    `home`: where the address without a path leads. `guarded`: what begins so asks for a key by itself.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -98,11 +101,13 @@ def create_app(service: Service) -> FastAPI:
         dependencies=[Depends(HTTPBearer(auto_error=False))] if service.keys else [],
         separate_input_output_schemas=False,
     )
-    app.add_middleware(Door, keys=service.keys, body=service.limits.body, metrics=service.metrics)
+    app.add_middleware(
+        Door, keys=service.keys, body=service.limits.body, metrics=service.metrics, guarded=guarded
+    )
     _add_failures(app)
     _add_painting(app, service)
     _add_reading(app, service)
-    _add_housekeeping(app, service)
+    _add_housekeeping(app, service, home)
     _drop_validation(app)
     return app
 
@@ -363,7 +368,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
 # --- housekeeping -----------------------------------------------------------------------------------
 
 
-def _add_housekeeping(app: FastAPI, service: Service) -> None:
+def _add_housekeeping(app: FastAPI, service: Service, home: str) -> None:
     @app.get("/pictures/{name}", response_class=Response, responses=_of_type("image/png", PLAIN))
     async def kept(name: str) -> Response:
         """A picture that was painted not long ago."""
@@ -400,8 +405,8 @@ def _add_housekeeping(app: FastAPI, service: Service) -> None:
         )
 
     @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    async def begin() -> RedirectResponse:
+        return RedirectResponse(home)
 
 
 def _add_failures(app: FastAPI) -> None:

@@ -21,7 +21,7 @@ from limner.pipelines.glide import Glide
 from limner.pipelines.manipulations import vary
 from limner.pipelines.pictures import fingerprint
 from limner.pipelines.png import encode_png
-from limner.pipelines.progress import Tick
+from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.settings import (
     VARY_STRENGTH,
     Commission,
@@ -51,7 +51,7 @@ class Order:
 
     `image` to edit or to vary and the `mask` of an edit are the bytes of files, which are packed small while
     they wait. `on_sketch` is shown up to `sketches` of each picture on its way, with the number of the
-    picture and of the sketch.
+    picture and of the sketch; `on_tick` hears of every step of all that is painted together.
     """
 
     painter: str
@@ -65,6 +65,7 @@ class Order:
     mask: bytes | None = None
     sketches: int = 0
     on_sketch: Callable[[int, int, Image.Image], None] | None = None
+    on_tick: Callable[[Tick], None] | None = None
 
     @property
     def wanted(self) -> tuple[Commission, ...]:
@@ -177,7 +178,7 @@ class Unclip(Painter[PaintSettings]):
         assert isinstance(settings, PaintSettings)
         wanted = [commission for order in orders for commission in order.wanted]
         stages = self.painter.paint_each(
-            wanted, size=own, settings=settings, on_tick=_ticking(check), on_sketch=_sketching(orders)
+            wanted, size=own, settings=settings, on_tick=_ticking(check, orders), on_sketch=_sketching(orders)
         )
         images = [
             image
@@ -193,7 +194,12 @@ class Unclip(Painter[PaintSettings]):
         assert order.image is not None
         own, image = self.sides[order.side], picture(order.image, "image", pixels=MOST_PIXELS)
         images = vary(
-            self.painter, image, count=order.count, size=own, seed=order.seed, on_tick=_ticking(check)
+            self.painter,
+            image,
+            count=order.count,
+            size=own,
+            seed=order.seed,
+            on_tick=_ticking(check, [order]),
         )
         wanted = [Commission("", order.seed + number) for number in range(order.count)]
         told = [
@@ -239,7 +245,7 @@ class Mender(Painter[GlideSettings]):
         assert isinstance(settings, GlideSettings)
         wanted = [commission for order in orders for commission in order.wanted]
         stages = self.painter.paint_each(
-            wanted, size=own, settings=settings, on_tick=_ticking(check), on_sketch=_sketching(orders)
+            wanted, size=own, settings=settings, on_tick=_ticking(check, orders), on_sketch=_sketching(orders)
         )
         images = [
             image
@@ -266,7 +272,7 @@ class Mender(Painter[GlideSettings]):
             size=own,
             seed=order.seed,
             settings=settings,
-            on_tick=_ticking(check),
+            on_tick=_ticking(check, [order]),
             on_sketch=_sketching([order]),
         ):
             if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == own:
@@ -303,7 +309,7 @@ class Writer(Painter[TokenSettings]):
         settings = orders[0].settings
         assert isinstance(settings, TokenSettings)
         wanted = [commission for order in orders for commission in order.wanted]
-        developed = self._developed(wanted, settings, check, _sketching(orders))
+        developed = self._developed(wanted, settings, _ticking(check, orders), _sketching(orders))
         finished, start = [], 0
         for order in orders:
             rows = slice(start, start + order.count)
@@ -320,18 +326,18 @@ class Writer(Painter[TokenSettings]):
         self,
         wanted: Sequence[Commission],
         settings: TokenSettings,
-        check: Check,
+        on_tick: Callable[[Tick], None],
         on_sketch: Callable[[Sketch], None] | None,
     ) -> Developed:
-        def advance(_: int) -> None:
-            check()
-
+        rows = self.painter.transformer.config.grid
+        clock = Clock(len(wanted) * (rows + 1), on_tick)
+        advance = clock.during("writing")
         read = self.painter.read(wanted)
         if isinstance(self.painter, Dalle1):
             written = self.painter.write(read, settings, advance=advance, on_sketch=on_sketch)
         else:
             written = self.painter.write(read, settings, advance=advance)
-        return self.painter.develop(written, advance=advance)
+        return self.painter.develop(written, advance=clock.during("developing"))
 
     def _ranked(self, order: Order, developed: Developed, settings: TokenSettings) -> list[Painted]:
         stage: TokenStage
@@ -354,8 +360,14 @@ def served(name: str, painter: Dalle1 | Dalle2 | DalleMini | Glide) -> Unclip | 
     return Mender(name, painter) if isinstance(painter, Glide) else Writer(name, painter)
 
 
-def _ticking(check: Check) -> Callable[[Tick], None]:
-    return lambda _: check()
+def _ticking(check: Check, orders: Sequence[Order]) -> Callable[[Tick], None]:
+    def on_tick(tick: Tick) -> None:
+        check()
+        for order in orders:
+            if order.on_tick is not None:
+                order.on_tick(tick)
+
+    return on_tick
 
 
 def _sketching(orders: Sequence[Order]) -> Callable[[Sketch], None] | None:

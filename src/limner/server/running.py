@@ -1,11 +1,13 @@
 """A server from its first request to its last: what is being painted when it is told to stop is finished."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from limner.errors import LimnerError
 from limner.server.app import create_app
@@ -15,15 +17,26 @@ from limner.server.service import Service
 MORE_CONNECTIONS = 256
 
 
-def run(service: Service, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def run(
+    service: Service,
+    *,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], None],
+    app: ASGIApp | None = None,
+    patience: int | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being painted and answer 503 to all that waits.
 
-    `port`: 0 for any that is free. `on_ready` is told the server's address once it listens. A second signal
-    ends it at once. Raises LimnerError for an address that cannot be listened at.
+    `port`: 0 for any that is free. `on_ready` is told the server's address once it listens. `app`: the API of
+    the service with something beside it; the API alone without. `patience`: seconds that connections may last
+    after the last picture, for those that would never end. A second signal ends it at once. Raises
+    LimnerError for an address that cannot be listened at.
     """
     listening = bound(host, port)
     config = uvicorn.Config(
-        create_app(service),
+        create_app(service) if app is None else app,
+        timeout_graceful_shutdown=patience,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -51,6 +64,8 @@ class Draining(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn does; and to be told to stop is no failure."""
         self.service.close()
+        if self.config.timeout_graceful_shutdown is not None:
+            await asyncio.to_thread(self.service.painting.join)
         await super().shutdown(sockets)
         self._captured_signals = [sig for sig in self._captured_signals if sig != signal.SIGTERM]
 

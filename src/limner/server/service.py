@@ -1,7 +1,7 @@
 """One server's insides: what is served, the lines before it, and how much is taken on."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from limner.clip import Clip
@@ -12,7 +12,7 @@ from limner.pipelines.words import told_of_unknown
 from limner.server.errors import Refused
 from limner.server.gallery import Gallery
 from limner.server.metrics import Metrics
-from limner.server.painters import Mender, Order, Painted, Unclip, Writer
+from limner.server.painters import Check, Mender, Order, Painted, Unclip, Writer
 from limner.server.pictures import MOST_PIXELS, picture
 from limner.server.queue import Closed, Full, Job, Queue
 from limner.server.wire import OPENAI_EMBEDDINGS, OPENAI_IMAGES
@@ -49,6 +49,13 @@ class Sent:
     image: bytes | None
 
 
+@dataclass(frozen=True)
+class Chore:
+    """Something else, done alone where pictures are painted; whoever wants it takes away the result."""
+
+    do: Callable[[Check], None]
+
+
 @dataclass
 class Service:
     """What `painters` are served, and `clip`, if any; who may ask: everybody, or who has one of the `keys`.
@@ -75,8 +82,8 @@ class Service:
         self.started = int(time.time())
         self.metrics = Metrics()
         self.gallery = Gallery(lifetime=self.limits.lifetime, most=self.limits.kept)
-        self.painting: Queue[Order, list[Painted]] = Queue(
-            self._paint, waiting=self.limits.waiting, together=TOGETHER, name="painting"
+        self.painting: Queue[Order | Chore, list[Painted]] = Queue(
+            self._work, waiting=self.limits.waiting, together=TOGETHER, name="painting"
         )
         # Looked at in a line of their own: an embedding takes an instant, and a picture may take a minute.
         self.reading: Queue[tuple[Sent, ...], list[Vector]] = Queue(
@@ -134,7 +141,7 @@ class Service:
             )
         return self.clip
 
-    def line_up(self, painter: Served, order: Order) -> Job[Order, list[Painted]]:
+    def line_up(self, painter: Served, order: Order) -> Job[Order | Chore, list[Painted]]:
         """A place in the line for an order. Raises Refused where there is none to be had.
 
         Those of one painter, with the same settings, and of one size of its own are painted together; an
@@ -142,8 +149,15 @@ class Service:
         """
         alone = None if order.doing == "paint" else object()
         key = (painter.name, painter.sides[order.side], order.settings, alone)
+        return self._put(order, key, order.count)
+
+    def line_up_chore(self, chore: Chore) -> Job[Order | Chore, list[Painted]]:
+        """The same for something else."""
+        return self._put(chore, object(), 1)
+
+    def _put(self, order: Order | Chore, key: Hashable, pictures: int) -> Job[Order | Chore, list[Painted]]:
         try:
-            return self.painting.put(order, key=key, pictures=order.count)
+            return self.painting.put(order, key=key, pictures=pictures)
         except Full as full:
             raise busy(full) from full
         except Closed as closed:
@@ -158,8 +172,18 @@ class Service:
         except Closed as closed:
             raise closing() from closed
 
-    def _paint(self, orders: Sequence[Order], check: Callable[[], None]) -> list[list[Painted]]:
+    def _work(self, wanted: Sequence[Order | Chore], check: Check) -> list[list[Painted]]:
         check()
+        orders = []
+        for one in wanted:
+            if isinstance(one, Chore):
+                one.do(check)
+            else:
+                orders.append(one)
+        # A chore has a key of its own, so it comes alone.
+        return self._paint(orders, check) if orders else [[] for _ in wanted]
+
+    def _paint(self, orders: Sequence[Order], check: Check) -> list[list[Painted]]:
         first, began = orders[0], time.monotonic()
         (painter,) = [one for one in self.painters if one.name == first.painter]
         if first.doing == "paint":
@@ -172,7 +196,7 @@ class Service:
         self.metrics.painting_seconds.inc(time.monotonic() - began)
         return finished
 
-    def _embed(self, requests: Sequence[tuple[Sent, ...]], check: Callable[[], None]) -> list[list[Vector]]:
+    def _embed(self, requests: Sequence[tuple[Sent, ...]], check: Check) -> list[list[Vector]]:
         found: list[list[Vector]] = []
         for inputs in requests:
             found.append([])

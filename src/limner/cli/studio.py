@@ -1,0 +1,54 @@
+"""`limner studio`: the page, beside the images API, on this machine."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
+
+from limner.cli.serve import Options
+
+HELP = """Open a page to paint, mend, blend and look inside, with the images API beside it.
+  limner studio
+  limner studio --models dalle2,glide --port 9000
+  limner studio --models mine=runs/mine/line --no-browser"""
+
+# Seconds that pages may stay connected after the last picture; they would never let go by themselves.
+PATIENCE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studio(Options):
+    """The options of `limner studio`."""
+
+    models: Annotated[str, arg(metavar="A,B")] = "dalle2,glide,dalle1"
+    """What to serve, with commas between: painters that ship, paths of weights that paint, or NAME=PATH. Only
+    a GLIDE edits, and only a DALL-E 2 varies and blends."""
+    lifetime: Annotated[int, arg(metavar="SECONDS")] = 24 * 3600
+    """How long a picture is kept at its address."""
+    no_browser: bool = False
+    """Only say where the page is, and open no browser."""
+
+    def run(self) -> None:
+        """Serve the page and the API."""
+        # Whatever is missing is said before painters are loaded, which takes a while.
+        from limner.studio.page import create_app
+
+        service = self.begin()
+
+        from limner.server.running import run
+
+        def on_ready(address: str) -> None:
+            print(f"the studio is at {address}/ (the API: {address}/v1)", flush=True)
+            if not self.no_browser:
+                import webbrowser
+
+                webbrowser.open(address)
+
+        run(
+            service,
+            host=self.host,
+            port=self.port,
+            on_ready=on_ready,
+            app=create_app(service),
+            patience=PATIENCE,
+        )
