@@ -111,6 +111,10 @@ OPTIONS = {
     "serve": [
         *("api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision", "queue", "url"),
     ],
+    "studio": [
+        *("api-key", "device", "host", "lifetime", "models", "no-browser", "no-key", "port", "precision"),
+        *("queue", "url"),
+    ],
     "info": [],
 }
 

@@ -79,6 +79,7 @@ class Options:
 
         # Painters take a while to load, and an address that is taken is known at once.
         bound(self.host, self.port).close()
+        self.prepare()
         painters = [self._painter(name, model) for name, model in named.items()]
         return Service(
             painters,
@@ -87,6 +88,9 @@ class Options:
             public=self.url,
             limits=Limits(waiting=self.queue, lifetime=float(self.lifetime)),
         )
+
+    def prepare(self) -> None:
+        """See to what else is needed, once all is in order and before painters are loaded."""
 
     def _painter(self, name: str, model: str) -> "Served":
         from limner.pipelines import load

@@ -28,14 +28,16 @@ class Studio(Options):
     no_browser: bool = False
     """Only say where the page is, and open no browser."""
 
+    def prepare(self) -> None:
+        """Load the page's packages, so that one that is missing is said at once."""
+        import limner.studio.page  # noqa: F401
+
     def run(self) -> None:
         """Serve the page and the API."""
-        # Whatever is missing is said before painters are loaded, which takes a while.
-        from limner.studio.page import create_app
-
         service = self.begin()
 
         from limner.server.running import run
+        from limner.studio.page import create_app
 
         def on_ready(address: str) -> None:
             print(f"the studio is at {address}/ (the API: {address}/v1)", flush=True)

@@ -1,7 +1,9 @@
 """The tabs put together, and the page beside the API in one server."""
 
+import asyncio
+import contextlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -54,6 +56,17 @@ def create_app(service: Service) -> FastAPI:
     async def favicon() -> Response:
         return Response(ICON, media_type="image/svg+xml")
 
+    ending = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(same: FastAPI) -> AsyncIterator[Any]:
+        async with ending(same) as state:
+            try:
+                yield state
+            finally:
+                await asyncio.to_thread(training.close)
+
+    app.router.lifespan_context = lifespan
     auth = (lambda user, key: user == USER and known(service.keys, key)) if service.keys else None
     return gr.mount_gradio_app(
         app,

@@ -105,8 +105,14 @@ class Training:
         places = [str(Path(limner.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         more = {"PYTHONPATH": os.pathsep.join(filter(None, places)), "COLUMNS": COLUMNS, "NO_COLOR": "1"}
         with self._log.open("wb") as log:
+            # In a session of its own, for Ctrl-C in the server's terminal would end it without saving.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | more
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | more,
+                start_new_session=True,
             )
         self.plan, self._told_to_stop = plan, False
 
