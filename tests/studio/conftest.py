@@ -15,6 +15,7 @@ from limner.server import Limits, Service
 from limner.server.painters import served
 from limner.server.running import Draining
 from limner.server.service import clip_of
+from limner.studio.page import let_go
 from limner.studio.turns import Done
 
 TESTS = Path(__file__).parents[1]
@@ -98,10 +99,8 @@ def running():
     @contextlib.contextmanager
     def running(app, service):
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            app, log_level="critical", access_log=False, lifespan="on", timeout_graceful_shutdown=1
-        )
-        server = Draining(config, service)
+        config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="on")
+        server = Draining(config, service, lambda: let_go(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -197,7 +197,7 @@ def page(service, running, axe, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def clean(page):
-    """After every visit: no error in the console, no serious fault, and nobody else was asked for anything."""
+    """After every visit: no error in the console, no serious fault, and nobody else was asked."""
     yield
     assert page.errors() == []
     assert page.faults() == []
@@ -226,7 +226,8 @@ def test_it_paints_and_the_picture_can_be_fetched(page):
     ]
     source = pictures[0].find_element(By.CSS_SELECTOR, "a[download]").get_attribute("href")
     fetched = page.driver.execute_async_script(
-        "const tell = arguments[1]; fetch(arguments[0]).then(r => r.blob()).then(b => tell([b.type, b.size]))",
+        "const tell = arguments[1]; "
+        "fetch(arguments[0]).then(r => r.blob()).then(b => tell([b.type, b.size]))",
         source,
     )
     assert fetched[0] == "image/png"

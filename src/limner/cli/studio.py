@@ -12,9 +12,6 @@ HELP = """Open a page to paint, mend, blend and look inside, with the images API
   limner studio --models dalle2,glide --port 9000
   limner studio --models mine=runs/mine/line --no-browser"""
 
-# Seconds that pages may stay connected after the last picture; they would never let go by themselves.
-PATIENCE = 2
-
 
 @dataclass(frozen=True, kw_only=True)
 class Studio(Options):
@@ -37,7 +34,7 @@ class Studio(Options):
         service = self.begin()
 
         from limner.server.running import run
-        from limner.studio.page import create_app
+        from limner.studio.page import create_app, let_go
 
         def on_ready(address: str) -> None:
             print(f"the studio is at {address}/ (the API: {address}/v1)", flush=True)
@@ -46,11 +43,12 @@ class Studio(Options):
 
                 webbrowser.open(address)
 
+        app = create_app(service)
         run(
             service,
             host=self.host,
             port=self.port,
             on_ready=on_ready,
-            app=create_app(service),
-            patience=PATIENCE,
+            app=app,
+            let_go=lambda: let_go(app),
         )

@@ -15,6 +15,8 @@ from limner.server.service import Service
 
 # Connections beyond what may wait are for those that ask how it goes.
 MORE_CONNECTIONS = 256
+# Seconds for connections that were asked to end.
+PATIENCE = 10
 
 
 def run(
@@ -24,19 +26,19 @@ def run(
     port: int,
     on_ready: Callable[[str], None],
     app: ASGIApp | None = None,
-    patience: int | None = None,
+    let_go: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being painted and answer 503 to all that waits.
 
     `port`: 0 for any that is free. `on_ready` is told the server's address once it listens. `app`: the API of
-    the service with something beside it; the API alone without. `patience`: seconds that connections may last
-    after the last picture, for those that would never end. A second signal ends it at once. Raises
-    LimnerError for an address that cannot be listened at.
+    the service with something beside it; the API alone without. `let_go` is called after the last picture, to
+    end connections that would last for ever. A second signal ends it at once. Raises LimnerError for an
+    address that cannot be listened at.
     """
     listening = bound(host, port)
     config = uvicorn.Config(
         create_app(service) if app is None else app,
-        timeout_graceful_shutdown=patience,
+        timeout_graceful_shutdown=None if let_go is None else PATIENCE,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -45,15 +47,18 @@ def run(
     )
     name = f"[{host}]" if ":" in host else host
     on_ready(f"http://{name}:{listening.getsockname()[1]}")
-    Draining(config, service).run(sockets=[listening])
+    Draining(config, service, let_go).run(sockets=[listening])
 
 
 class Draining(uvicorn.Server):
     """Begins nothing new from the moment it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, let_go: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(config)
         self.service = service
+        self.let_go = let_go
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends."""
@@ -64,8 +69,9 @@ class Draining(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn does; and to be told to stop is no failure."""
         self.service.close()
-        if self.config.timeout_graceful_shutdown is not None:
+        if self.let_go is not None:
             await asyncio.to_thread(self.service.painting.join)
+            self.let_go()
         await super().shutdown(sockets)
         self._captured_signals = [sig for sig in self._captured_signals if sig != signal.SIGTERM]
 

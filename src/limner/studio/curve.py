@@ -42,16 +42,21 @@ def curve(rows: Sequence[tuple[int, float]], name: str) -> str:
         _, y = place(0, loss)
         marks.append(
             f'<line class="lm-axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{loss:.3g}</text>'
+            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(loss)}</text>'
         )
     for number in range(TICKS + 1):
         step = last * number / TICKS
         x, _ = place(step, low)
         anchor = "end" if number == TICKS else "start" if number == 0 else "middle"
         marks.append(f'<text x="{x:.1f}" y="{HEIGHT - 12}" text-anchor="{anchor}">{step:.0f}</text>')
-    told = f"{name}: loss {points[0][1]:.4g} at first, {points[-1][1]:.4g} at step {points[-1][0]}"
+    told = f"{name}: loss {_short(points[0][1])} at first, {_short(points[-1][1])} at step {points[-1][0]}"
     return (
         f'<figure class="lm-curve-of"><svg class="lm-curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(told)}">{"".join(marks)}<path d="{line}"/></svg>'
         f"<figcaption>{escape(told)}</figcaption></figure>"
     )
+
+
+def _short(loss: float) -> str:
+    """A loss in as few digits as tell it from its neighbours."""
+    return f"{loss:,.0f}" if abs(loss) >= 1000 else f"{loss:.3g}"

@@ -294,7 +294,7 @@ def _lens_part(service: Service, known: Known) -> gr.Image:
             state = gr.HTML(note("ready"), elem_id="lm-lens-note")
         with gr.Column(scale=5, min_width=300):
             shown = gr.HTML(
-                '<p class="lm-empty">Open a picture, or press Look inside below one of yours.</p>',
+                '<p class="lm-empty">Open a picture, or press Inside below one of yours.</p>',
                 js_on_load=WAY,
                 elem_id="lm-lens-shown",
             )

@@ -8,7 +8,9 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.routes import App
 from starlette.responses import Response
+from starlette.routing import Mount
 
 from limner.pipelines.dalle1 import Dalle1
 from limner.pipelines.dalle2 import Dalle2
@@ -85,6 +87,13 @@ def create_app(service: Service) -> FastAPI:
         show_error=True,
         max_file_size=service.limits.body,
     )
+
+
+def let_go(app: FastAPI) -> None:
+    """End what open pages hold on to, in the loop that serves them; a page never lets go by itself."""
+    for route in app.routes:
+        if isinstance(route, Mount) and isinstance(route.app, App):
+            route.app.stop_event.set()
 
 
 def known(keys: Sequence[str], given: str) -> bool:

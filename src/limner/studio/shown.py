@@ -16,7 +16,7 @@ from limner.pipelines.progress import Tick
 from limner.studio.turns import Event, Sketched, Waiting
 
 # What can be done with a picture of the wall: the word on the button, by the name of the tab that does it.
-ACTIONS = {"edit": "Edit", "vary": "Vary", "inside": "Look inside"}
+ACTIONS = {"edit": "Edit", "vary": "Vary", "inside": "Inside"}
 # What happens, said while it does.
 DOING = {
     "inverting": "finding its noise",
