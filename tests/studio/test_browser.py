@@ -39,7 +39,7 @@ pytestmark = [
 ]
 WIDE, PHONE = (1280, 900), (390, 844)
 # Seconds; a shared machine may paint slowly.
-PATIENCE = 300
+PATIENCE = 900
 APPLE, PEAR = (str(sample_dir() / "noto" / f"{code}.png") for code in ("1f34e", "1f350"))
 
 

@@ -135,10 +135,10 @@ def edit_tab(service: Service) -> EditTab:
         mask: str | None,
         words: str,
         how: str,
-        strength: float,
+        strength: int | float,
         model: str,
         side: int,
-        count: float,
+        count: int | float,
         seed: str,
         before: Hung,
     ) -> Iterator[tuple[str, str, Hung]]:
@@ -152,7 +152,7 @@ def edit_tab(service: Service) -> EditTab:
             if how == MEND:
                 events = mend(service, model, asked, image, marked(mask))
             else:
-                events = redraw(service, model, asked, image, strength)
+                events = redraw(service, model, asked, image, float(strength))
             for event in events:
                 if isinstance(event, Done):
                     after = before.with_new(hung(service, event.result, by=model))

@@ -64,7 +64,7 @@ def paint_tab(service: Service) -> PaintTab:
         prompt: str,
         model: str,
         side: int,
-        count: float,
+        count: int | float,
         seed: str,
         guidance: str,
         steps: str,

@@ -193,9 +193,9 @@ def vary_tab(service: Service) -> VaryTab:
         last: Image.Image | None,
         source: str,
         target: str,
-        strength: float,
-        count: float,
-        steps: float,
+        strength: int | float,
+        count: int | float,
+        steps: int | float,
         side: int,
         model: str,
         seed: str,
@@ -206,7 +206,7 @@ def vary_tab(service: Service) -> VaryTab:
             if what == VARY:
                 begun = seed_of(whole(seed, "seed"))
                 events = varied(
-                    service, model, first, count=int(count), strength=strength, side=side, seed=begun
+                    service, model, first, count=int(count), strength=float(strength), side=side, seed=begun
                 )
             elif what == BLEND:
                 if last is None:
@@ -219,7 +219,7 @@ def vary_tab(service: Service) -> VaryTab:
                     first,
                     source=source,
                     target=target,
-                    strength=strength,
+                    strength=float(strength),
                     steps=int(steps),
                     side=side,
                 )
