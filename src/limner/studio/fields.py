@@ -10,6 +10,8 @@ from limner.server.wire import MOST_PICTURES
 
 SEED = "The same seed paints the same picture; where it is empty one is drawn."
 GUIDANCE = "How strongly the words are heeded."
+# What Gradio's own label of the button says, which those who see another text could not call it by.
+DROP = "Drop an image file here to upload"
 STEPS = "Fewer are faster. Painters of tokens take none."
 
 
@@ -101,6 +103,7 @@ def picture_field(label: str, elem_id: str, *, visible: bool = True) -> gr.Image
         sources=["upload", "clipboard"],
         buttons=[],
         height=256,
+        placeholder=DROP,
         visible=visible,
         elem_id=elem_id,
     )
