@@ -305,7 +305,7 @@ def test_odds_are_those_that_the_whole_model_gives_each_token(painter):
         untold = painter.transformer(torch.full_like(ids, NOTHING), tokens).image
     shares = ((untold + 2 * (told - untold)) / 0.8).softmax(dim=-1)
     torch.testing.assert_close(last.odds.flatten(), shares[0].gather(1, tokens[0][:, None])[:, 0])
-    likeliest = list(painter.stream("a pear", settings=TokenSettings(temperature=0)))[-1]
+    likeliest = list(painter.stream("a pear", settings=TokenSettings(temperature=0.0)))[-1]
     assert (likeliest.odds == 1).all()
 
 

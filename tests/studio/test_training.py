@@ -83,7 +83,7 @@ def test_a_run_is_stopped_with_its_state_and_gone_on_with_to_its_end(training, f
         assert training.state == "running", training.said()
         time.sleep(0.05)
     training.stop()
-    assert training.wait(120) == "stopped", training.said()
+    assert training.wait(120.0) == "stopped", training.said()
     found = curves(plan.out)
     done = steps_done(found)
     assert 0 < done < 60
@@ -91,7 +91,7 @@ def test_a_run_is_stopped_with_its_state_and_gone_on_with_to_its_end(training, f
     assert "stopped" in yours.state_html(training)
     assert 'class="lm-curve"' in yours.run_html(training)
     training.start(plan, resume=True)
-    assert training.wait(300) == "finished", training.said()
+    assert training.wait(300.0) == "finished", training.said()
     (rows,) = curves(plan.out).values()
     assert [step for step, _ in rows] == list(range(60))
     assert rows[:done] == found["run"]
@@ -105,7 +105,7 @@ def test_a_run_that_fails_says_why(training, tmp_path):
     (tmp_path / "empty").mkdir()
     plan = Plan(room="vae", size="toy", data=tmp_path / "empty", out=tmp_path / "run")
     training.start(plan, resume=False)
-    assert training.wait(300) == "failed"
+    assert training.wait(300.0) == "failed"
     said = yours.state_html(training)
     assert 'role="alert"' in said
     assert "empty" in said

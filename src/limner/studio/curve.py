@@ -28,7 +28,7 @@ def curve(rows: Sequence[tuple[int, float]], name: str) -> str:
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
 
-    def place(step: float, loss: float) -> tuple[float, float]:
+    def place(step: int | float, loss: int | float) -> tuple[float, float]:
         across = LEFT + (WIDTH - LEFT - RIGHT) * step / last
         return across, TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low)
 
@@ -57,6 +57,6 @@ def curve(rows: Sequence[tuple[int, float]], name: str) -> str:
     )
 
 
-def _short(loss: float) -> str:
+def _short(loss: int | float) -> str:
     """A loss in as few digits as tell it from its neighbours."""
     return f"{loss:,.0f}" if abs(loss) >= 1000 else f"{loss:.3g}"

@@ -26,7 +26,7 @@ ROOMS: dict[Room, str] = {
     "dvae": "dVAE: pictures as tokens",
 }
 # Seconds that a run is given to save what it has, when the server ends.
-PATIENCE = 60
+PATIENCE = 60.0
 # What is wide enough for a verdict to stand in one line.
 COLUMNS = "200"
 LOG = "log.jsonl"
@@ -36,8 +36,8 @@ LOG = "log.jsonl"
 class Plan:
     """What is to be trained, on which folder, and where it goes; `steps` None for the recipe's own."""
 
-    room: Room
-    size: Size
+    room: str
+    size: str
     data: Path
     out: Path
     steps: int | None = None

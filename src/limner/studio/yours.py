@@ -159,14 +159,14 @@ def yours_tab(training: Training, page: gr.Blocks) -> None:
         except TROUBLE as error:
             return "", alert(error)
 
-    def begin(folder: str, room: Any, size: Any, out: str, steps: str) -> tuple[Any, Any, Any]:
+    def begin(folder: str, room: str, size: str, out: str, steps: str) -> tuple[Any, Any, Any]:
         return launch(folder, room, size, out, steps, resume=False)
 
-    def go_on(folder: str, room: Any, size: Any, out: str, steps: str) -> tuple[Any, Any, Any]:
+    def go_on(folder: str, room: str, size: str, out: str, steps: str) -> tuple[Any, Any, Any]:
         return launch(folder, room, size, out, steps, resume=True)
 
     def launch(
-        folder: str, room: Any, size: Any, out: str, steps: str, *, resume: bool
+        folder: str, room: str, size: str, out: str, steps: str, *, resume: bool
     ) -> tuple[Any, Any, Any]:
         try:
             if not out.strip():
