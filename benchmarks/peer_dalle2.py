@@ -396,4 +396,4 @@ def main(asked: Prior | Decoder | Paint | Score) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Prior | Decoder | Paint | Score, description=__doc__))  # type: ignore[arg-type]
+    main(tyro.cli(Prior | Decoder | Paint | Score, description=__doc__))
