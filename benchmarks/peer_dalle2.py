@@ -150,6 +150,7 @@ class Score(Run):
     """The painters' emoji folder."""
 
 
+# The peer has no types, so mypy takes its class for Any.
 class LimnerClip(adapters.BaseClipAdapter):  # type: ignore[misc]
     """limner's CLIP as the peer asks for one; pictures are not read here, their embeddings are known."""
 
