@@ -26,6 +26,9 @@ def test_captions_read_on_and_pictures_stay_where_they_are(tmp_path):
         assert name.startswith("text.") or torch.equal(after[name], value), name
     assert any(not torch.equal(after[name], value) for name, value in both.items())
     assert len((tmp_path / "after" / "text" / "log.jsonl").read_text().splitlines()) == 3
+    # What the pictures' tower saw is not looked at again by what comes next.
+    digest = checkpoint.digest(tmp_path / "after" / "model")
+    assert [path.name.split("_")[1] for path in (tmp_path / "after").glob("*.npy")] == [digest]
     # Killed before the captions' own training, and resumed.
     trained(replace(toy, train=short), tmp_path / "killed")
     again = trained(then, tmp_path / "killed", resume=True)

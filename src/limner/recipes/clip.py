@@ -193,7 +193,8 @@ def read_on(config: TrainConfig, gallery: Gallery, *, out: Path, resume: bool, d
     """Train the text tower of the CLIP in `out/model` for longer, in `out/text`, and put it in its place."""
     clip = load_clip(out / "model", device)
     text = clip.config.text
-    embeddings = embedded(clip, gallery, weights=checkpoint.digest(out / "model"), out=out)
+    before = checkpoint.digest(out / "model")
+    embeddings = embedded(clip, gallery, weights=before, out=out)
     scale = float(clip.scale)
     clip.requires_grad_().train()
     train(
@@ -210,3 +211,7 @@ def read_on(config: TrainConfig, gallery: Gallery, *, out: Path, resume: bool, d
     checkpoint.load_into(clip.text, checkpoint.load(out / "text" / "model", TextConfig)[1])
     if rank() == 0:
         checkpoint.save(out / "model", clip.state_dict(), clip.config)
+        # The picture tower is what it was, and so is what it saw.
+        after = checkpoint.digest(out / "model")
+        for kept in out.glob(f"embeddings_{before}_*.npy"):
+            kept.replace(kept.with_name(kept.name.replace(before, after)))
