@@ -126,6 +126,21 @@ def test_coarse_tensors_take_a_quarter(tmp_path):
     assert sizes[1] < 0.27 * sizes[0]
 
 
+def test_large_weights_with_rows_are_those_that_may_be_coarse(tmp_path):
+    state = {
+        "a.weight": torch.randn(128, 128),
+        "kernel.weight": torch.randn(64, 64, 3, 3),
+        "small.weight": torch.randn(127, 129),
+        "long.weight": torch.randn(2**15),
+        "axes": torch.randn(256, 256),
+    }
+    assert checkpoint.matrices(state) == ["a.weight", "kernel.weight"]
+    checkpoint.save(tmp_path, state, CONFIG, dtype=torch.bfloat16, coarse=checkpoint.matrices(state))
+    _, loaded = checkpoint.load(tmp_path, type(CONFIG))
+    off = (loaded["kernel.weight"] - state["kernel.weight"]).abs().amax(dim=(1, 2, 3))
+    assert (off <= state["kernel.weight"].abs().amax(dim=(1, 2, 3)) / 254 + 1e-6).all()
+
+
 def test_what_cannot_be_coarse_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"coarse: a is torch\.float32 of shape \(3,\)"):
         checkpoint.save(tmp_path, {"a": torch.ones(3)}, CONFIG, coarse=["a"])

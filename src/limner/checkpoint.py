@@ -28,6 +28,8 @@ CONFIG = "config.json"
 WAITING = ".next"
 # What a coarse tensor's steps are called, after its own name.
 SCALES = ".steps"
+# From how many numbers on eight bits for each are worth a step for each row.
+MANY = 2**14
 
 C = TypeVar("C")
 
@@ -215,6 +217,15 @@ def _separate(
         kept.add(memory.data_ptr())
         tensors[name] = stored.clone(memory_format=torch.contiguous_format) if shares else stored.contiguous()
     return tensors, aliases
+
+
+def matrices(state: Mapping[str, Tensor]) -> list[str]:
+    """The names that `coarse` is for: weights of `MANY` numbers, in rows."""
+    return [
+        name
+        for name, value in state.items()
+        if name.endswith("weight") and value.ndim >= 2 and value.numel() >= MANY
+    ]
 
 
 def _rounded(name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
