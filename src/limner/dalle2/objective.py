@@ -214,17 +214,19 @@ def shaken(
 def sketch_objective(told: float, *, drop_picture: float, blur_picture: float) -> Objective[SeenPictures]:
     """Squared error of a sketch from the picture's embedding times `told`, `shaken` and sometimes dropped.
 
-    The baseline is the error of the mean picture.
+    The baseline is the error of the mean picture; `seen` is that of those that are not dropped.
     """
 
     def objective(model: nn.Module, batch: SeenPictures, draws: Draws) -> Loss:
         sketch = unwrapped(model, Sketch)
         picture = shaken(sketch.sphere, batch.embeddings * told, blur_picture * draws.uniform(), draws)
-        picture = picture.masked_fill(rearrange(draws.bernoulli(drop_picture), "b -> b 1"), 0.0)
-        error = simple_loss(model(picture), batch.pictures).mean()
+        dropped = draws.bernoulli(drop_picture)
+        picture = picture.masked_fill(rearrange(dropped, "b -> b 1"), 0.0)
+        error = simple_loss(model(picture), batch.pictures)
+        seen = (error * ~dropped).sum() / (~dropped).sum().clamp(min=1)
         middle = averaged(batch.pictures.mean(dim=0))
         baseline = averaged((batch.pictures - middle).square().mean())
-        return Loss(total=error, report={}, baseline=float(baseline))
+        return Loss(total=error.mean(), report={"seen": seen.detach()}, baseline=float(baseline))
 
     return objective
 

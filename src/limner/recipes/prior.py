@@ -88,7 +88,7 @@ def toy() -> PriorRecipe:
 
 
 def small() -> PriorRecipe:
-    """What ships: 6.9 M parameters, most of them in the trunk."""
+    """7.2 M parameters, most of them in the trunk."""
     model = PriorConfig(
         embedding=256,
         text_width=192,
