@@ -3,11 +3,8 @@
 import base64
 import io
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -167,31 +164,6 @@ def test_pictures_go_when_their_time_is_up(start):
         url = http.post("/v1/images/generations", json=body).json()["data"][0]["url"]
         time.sleep(1)
         assert http.get(url).status_code == 404
-
-
-@pytest.fixture
-def command(tmp_path):
-    """`limner serve` as a process of its own, and its address."""
-    processes = []
-
-    def start(*arguments, **environment):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "limner", "serve", "--port", "0", *arguments],
-            env={**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
-            | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        said = process.stdout.readline()
-        assert said.startswith("serving "), process.stderr.read()
-        return process, said.split(" at ")[1].split("/v1")[0]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 def test_told_to_stop_it_finishes_what_it_paints_and_says_so_to_the_rest(command, lines, tmp_path):

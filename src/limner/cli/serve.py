@@ -94,12 +94,16 @@ class Serve:
         run(service, host=self.host, port=self.port, on_ready=on_ready)
 
     def _painter(self, name: str, model: str) -> "Served":
+        from limner.formats.hub import resolved
         from limner.pipelines import load
+        from limner.pipelines.folders import model_of
         from limner.server.painters import served
 
+        weights = resolved(Path(model)) if is_place(model) else None
+        kind = model if weights is None else model_of(weights)
         # What has no U-Net has no choice.
-        precision = self.precision if model not in ("dalle1", *OTHERS) else "fp32"
-        return served(name, load(model, device=self.device, precision=precision))
+        precision = self.precision if kind not in ("dalle1", *OTHERS) else "fp32"
+        return served(name, load(kind, weights=weights, device=self.device, precision=precision))
 
     def _keys(self) -> tuple[str, ...]:
         """The keys, of which one is needed where other machines get in. ValueError for a poor one."""

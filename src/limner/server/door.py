@@ -1,4 +1,4 @@
-"""Who comes in, and how much may be carried: asked before anything is read.
+"""Who comes in, by what name, and how much may be carried: asked before anything is read.
 
 An ASGI middleware, for a body must be stopped while it comes.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.server.errors import Refused
@@ -20,12 +21,19 @@ PICTURES = "/pictures/"
 
 
 class Door:
-    """Lets requests in to `app` that have one of the `keys`, if there are any, and at most `body` bytes."""
+    """Lets requests in to `app` that have one of the `keys`, if there are any, and at most `body` bytes.
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], body: int, metrics: Metrics) -> None:
+    All that are being answered have at most `carried` bytes together, for each is held until it is.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, keys: Sequence[str], body: int, carried: int, metrics: Metrics
+    ) -> None:
         self.app = app
         self.keys = tuple(key.encode() for key in keys)
         self.body = body
+        self.carried = carried
+        self._held = 0
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,13 +61,15 @@ class Door:
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if not self._known(scope["path"], headers):
+        key = self._key(headers)
+        if self.keys and key is None and scope["path"] not in OPEN and not scope["path"].startswith(PICTURES):
             said = "is missing" if "authorization" not in headers else "is not one of this server's"
             refused = Refused(
                 f"the API key {said}: send Authorization: Bearer KEY", status=401, code="invalid_api_key"
             )
             await refused.response()(scope, receive, send)
             return
+        scope.setdefault("state", {})["caller"] = self._caller(scope, key)
         told = headers.get("content-length", "0")
         if not told.isdecimal() or int(told[:20]) > self.body:
             await self._too_much().response({"Connection": "close"})(scope, receive, send)
@@ -69,21 +79,35 @@ class Door:
         async def bounded() -> Message:
             nonlocal came
             message = await receive()
-            came += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            came += size
+            self._held += size
+            # Of all exceptions this is the one that whoever reads the body lets through.
             if came > self.body:
-                # Of all exceptions the one that whoever reads the body lets through.
                 raise HTTPException(413, self._too_much().message, {"Connection": "close"})
+            if self._held > self.carried:
+                said = "as many bytes as the server holds are on their way: try again in 5 s"
+                raise HTTPException(429, said, {"Connection": "close", "Retry-After": "5"})
             return message
 
-        await self.app(scope, bounded, send)
+        try:
+            await self.app(scope, bounded, send)
+        finally:
+            self._held -= came
 
-    def _known(self, path: str, headers: Headers) -> bool:
-        if not self.keys or path in OPEN or path.startswith(PICTURES):
-            return True
+    def _key(self, headers: Headers) -> int | None:
+        """Which of the keys was given, if one of them was."""
         kind, _, given = headers.get("authorization", "").partition(" ")
         # All are compared, in a time that says nothing of how much of a key was right.
         same = [hmac.compare_digest(given.strip().encode("latin-1", "replace"), key) for key in self.keys]
-        return kind.lower() == "bearer" and any(same)
+        return same.index(True) if kind.lower() == "bearer" and any(same) else None
+
+    def _caller(self, scope: Scope, key: int | None) -> str:
+        """Who takes turns with others: whoever has a key of several, else whoever is at an address."""
+        if len(self.keys) > 1 and key is not None:
+            return f"key {key}"
+        client = scope.get("client")
+        return client[0] if client else ""
 
     def _too_much(self) -> Refused:
         return Refused(
@@ -91,3 +115,9 @@ class Door:
             status=413,
             code="body_too_large",
         )
+
+
+def caller(request: Request) -> str:
+    """Who asks, as the door knows them: whose turn it is goes by that."""
+    name: str = request.state.caller
+    return name

@@ -113,7 +113,7 @@ class Painter(ABC, Generic[S]):
         self.usual_side = USUAL if USUAL in self.sides else max(sizes)
 
     @abstractmethod
-    def settings(self, *, steps: int | None, guidance: float | None) -> S:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> S:
         """How to paint, as usual but for what is given. ValueError for what it cannot do."""
 
     @abstractmethod
@@ -157,13 +157,14 @@ class Unclip(Painter[PaintSettings]):
         self.painter = painter
         self.varies = isinstance(painter.clip, Clip)
 
-    def settings(self, *, steps: int | None, guidance: float | None) -> PaintSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> PaintSettings:
         """As usual but for what is given."""
         usual = self.painter.usual
         return replace(
             usual,
             steps=usual.steps if steps is None else steps,
             guidance=usual.guidance if guidance is None else guidance,
+            negative_prompt=negative_prompt,
         )
 
     def refuse(self, order: Order) -> None:
@@ -219,13 +220,14 @@ class Mender(Painter[GlideSettings]):
         own = painter.base.config.inpaint and painter.upsampler.config.inpaint
         self.edits = painter.mender is not None or own
 
-    def settings(self, *, steps: int | None, guidance: float | None) -> GlideSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> GlideSettings:
         """As usual but for what is given."""
         usual = self.painter.usual
         return replace(
             usual,
             steps=usual.steps if steps is None else steps,
             guidance=usual.guidance if guidance is None else guidance,
+            negative_prompt=negative_prompt,
         )
 
     def refuse(self, order: Order) -> None:
@@ -284,10 +286,15 @@ class Writer(Painter[TokenSettings]):
         super().__init__(name, painter.sizes)
         self.painter = painter
 
-    def settings(self, *, steps: int | None, guidance: float | None) -> TokenSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> TokenSettings:
         """As usual but for what is given."""
         if steps is not None:
             raise ValueError(f"steps is {steps}: {self.name} writes tokens and takes none, so leave it out")
+        if negative_prompt != "":
+            raise ValueError(
+                f"negative_prompt is {negative_prompt[:20]!r}: {self.name} writes tokens and takes none, so "
+                "leave it out"
+            )
         usual = self.painter.usual
         return replace(usual, guidance=usual.guidance if guidance is None else guidance)
 

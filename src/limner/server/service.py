@@ -30,12 +30,14 @@ TOGETHER = 16
 class Limits:
     """How much a server takes on; the defaults suit a laptop.
 
-    `waiting`: requests that wait their turn. `body`: bytes of a request. `pixels`: of a picture that is sent.
+    `waiting`: requests that wait their turn. `body`: bytes of a request; `carried`: of all that are being
+    answered. `pixels`: of a picture that is sent.
     `lifetime`: seconds that a picture is kept at its address; `kept`: bytes of all of them.
     """
 
     waiting: int = 32
     body: int = 24 * MB
+    carried: int = 256 * MB
     pixels: int = MOST_PIXELS
     lifetime: float = 3600.0
     kept: int = 1024 * MB
@@ -134,8 +136,8 @@ class Service:
             )
         return self.clip
 
-    def line_up(self, painter: Served, order: Order) -> Job[Order, list[Painted]]:
-        """A place in the line for an order. Raises Refused where there is none to be had.
+    def line_up(self, painter: Served, order: Order, *, caller: str) -> Job[Order, list[Painted]]:
+        """A place in the line for an order of `caller`. Raises Refused where there is none to be had.
 
         Those of one painter, with the same settings, and of one size of its own are painted together; an
         order with a picture goes alone.
@@ -143,16 +145,16 @@ class Service:
         alone = None if order.doing == "paint" else object()
         key = (painter.name, painter.sides[order.side], order.settings, alone)
         try:
-            return self.painting.put(order, key=key, pictures=order.count)
+            return self.painting.put(order, key=key, pictures=order.count, caller=caller)
         except Full as full:
             raise busy(full) from full
         except Closed as closed:
             raise closing() from closed
 
-    def read_next(self, sent: tuple[Sent, ...]) -> Job[tuple[Sent, ...], list[Vector]]:
+    def read_next(self, sent: tuple[Sent, ...], *, caller: str) -> Job[tuple[Sent, ...], list[Vector]]:
         """The same for embeddings."""
         try:
-            return self.reading.put(sent, key=None, pictures=len(sent))
+            return self.reading.put(sent, key=None, pictures=len(sent), caller=caller)
         except Full as full:
             raise busy(full) from full
         except Closed as closed:
