@@ -68,6 +68,12 @@ def running(service):
 
 
 @pytest.fixture(scope="session")
+def serve():
+    """Runs a service."""
+    return running
+
+
+@pytest.fixture(scope="session")
 def start(painters):
     """Starts a server of some of the tiny painters."""
 

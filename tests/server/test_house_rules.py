@@ -5,9 +5,9 @@ import io
 import json
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -15,9 +15,12 @@ import openai
 import pytest
 from PIL import Image
 
+from limner.errors import LimnerError
 from limner.pipelines import PaintSettings
+from limner.server import Service
+from limner.server.painters import served
 
-SRC = Path(__file__).parents[2] / "src"
+JSON = {"Content-Type": "application/json"}
 KEY = "sk-a-long-secret"
 QUICK = {"prompt": "a pear", "size": "64x64", "steps": 2, "response_format": "b64_json"}
 # Something that takes a while: until it is stopped, for whoever tests it does not wait.
@@ -185,6 +188,137 @@ def test_told_to_stop_it_finishes_what_it_paints_and_says_so_to_the_rest(command
     assert err == ""
     # Its gallery is gone as well.
     assert not list(tmp_path.glob("limner-gallery-*"))
+
+
+def test_one_key_that_fills_the_line_does_not_keep_another_out(start):
+    """The greedy one's youngest goes, with 429, and the other's turn is the next."""
+    keys = ("greedy-key", "modest-key")
+    greedy, modest = ({"Authorization": f"Bearer {key}"} for key in keys)
+    with (
+        start("dalle2", keys=keys, waiting=3) as address,
+        httpx.Client(base_url=address, timeout=300, headers=modest) as http,
+        ThreadPoolExecutor(4) as pool,
+    ):
+
+        def ask(number):
+            body = {**QUICK, "steps": 60 + number, "n": 4}
+            return httpx.post(
+                f"{address}/v1/images/generations", json=body, headers=greedy, timeout=300
+            ), time.monotonic()
+
+        asked = [pool.submit(ask, 0)]
+        until(lambda: gauge(http, "limner_painting_requests") == 1)
+        for number in range(1, 4):
+            asked.append(pool.submit(ask, number))
+            until(lambda number=number: gauge(http, "limner_waiting_requests") == number)
+        answer, when = http.post("/v1/images/generations", json=QUICK), time.monotonic()
+        assert answer.status_code == 200
+        answers = [one.result() for one in asked]
+    assert [one.status_code for one, _ in answers] == [200, 200, 200, 429]
+    assert 1 <= int(answers[3][0].headers["retry-after"]) <= 60
+    assert answers[3][0].json()["error"]["code"] == "rate_limit_exceeded"
+    # At most one batch of the other's was painted before, and the second of those that waited was not.
+    assert when < answers[2][1]
+
+
+def test_all_bodies_together_have_a_bound(start):
+    with (
+        start("dalle2", body=10_000, carried=15_000) as address,
+        httpx.Client(base_url=address, timeout=120) as http,
+    ):
+        host, port = address.removeprefix("http://").split(":")
+        head = f"POST /v1/images/generations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        slow = socket.create_connection((host, int(port)))
+        slow.sendall(f"{head}Content-Length: 9000\r\n\r\n".encode() + b" " * 8000)
+        long = json.dumps({**QUICK, "user": "x" * 8000})
+
+        def status():
+            answer = http.post("/v1/images/generations", content=long, headers=JSON)
+            if answer.status_code == 429:
+                assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+                assert int(answer.headers["retry-after"]) > 0
+            return answer.status_code
+
+        until(lambda: status() == 429)
+        assert http.get("/healthz").status_code == 200
+        slow.close()
+        until(lambda: status() == 200)
+
+
+def test_what_fails_on_the_machine_is_told_to_its_log_alone(serve, painters, monkeypatch, caplog):
+    """A full disk for addresses, and weights that are gone: both messages name paths."""
+
+    def fails(*_, **__):
+        raise LimnerError("/home/somebody/weights is gone")
+
+    service = Service([served("dalle2", painters["dalle2"])])
+    with serve(service) as address, httpx.Client(base_url=address, timeout=120) as http:
+        body = {name: value for name, value in QUICK.items() if name != "response_format"}
+        for owner, name in (
+            (service.gallery, "add"),
+            (service.painters[0], "paint"),
+            (service.painters[0], "refuse"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, fails)
+                caplog.clear()
+                answer = http.post("/v1/images/generations", json=body)
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "painter_failed"
+                assert "retry-after" in answer.headers
+                assert "somebody" not in answer.text
+                assert "/home/somebody/weights is gone" in caplog.text
+        with monkeypatch.context() as patch:
+            patch.setattr(service.painters[0], "paint", fails)
+            said = http.post("/v1/images/generations", json={**body, "stream": True})
+            assert said.text.startswith("event: error")
+            assert "somebody" not in said.text
+        assert http.post("/v1/images/generations", json=body).status_code == 200
+
+
+def test_killed_under_load_it_leaves_nothing_corrupt_and_begins_anew(command, lines, tmp_path):
+    """SIGKILL while four ask: no answer is a 500 or somebody else's, and what lay there is whole or gone."""
+    weights = ("--models", f"dalle2={lines['dalle2']}", "--device", "cpu")
+    process, address = command(*weights)
+    body = {"prompt": "a pear", "size": "64x64", "steps": 2}
+    found, stop = [], threading.Event()
+
+    def ask(who):
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            seed = 1000 * who + turn
+            try:
+                answer = httpx.post(
+                    f"{address}/v1/images/generations", json={**body, "seed": seed}, timeout=60
+                )
+                picture = httpx.get(answer.json()["data"][0]["url"], timeout=60)
+            except httpx.TransportError:
+                time.sleep(0.05)
+                continue
+            right = picture.status_code == 404 or (
+                Image.open(io.BytesIO(picture.content)).text["seed"] == str(seed)
+            )
+            found.append((answer.status_code, right))
+
+    with ThreadPoolExecutor(4) as pool:
+        try:
+            asking_ = [pool.submit(ask, who) for who in range(4)]
+            until(lambda: len(found) > 8)
+            process.kill()
+            process.wait()
+            before = len(found)
+            (left,) = tmp_path.glob("limner-gallery-*")
+            for path in left.glob("*.png"):
+                Image.open(path).load()
+            command(*weights, "--port", address.rpartition(":")[2])
+            until(lambda: len(found) > before + 8)
+        finally:
+            stop.set()
+        for one in asking_:
+            one.result()
+    assert set(found) == {(200, True)}
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "::1", "127.1.2.3"])

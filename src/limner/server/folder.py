@@ -16,7 +16,7 @@ class Folder:
     """A folder for temporary files under a name that nobody has. `where`: beside others' temporary files."""
 
     def __init__(self, where: Path | None = None) -> None:
-        """Take away those of servers that are dead, and make one. Raises OSError where that is not possible."""
+        """Take away those of servers that are dead, and make one. Raises OSError where none can be made."""
         place = Path(tempfile.gettempdir()) if where is None else where
         for folder in place.glob(f"{PREFIX}*"):
             if _dead(folder):
