@@ -75,7 +75,7 @@ class Tally:
 
 
 def ask(http: httpx.Client, asked: Benchmark, model: str, kind: str, seed: int, tally: Tally) -> None:
-    """One request, until it is answered, and a look at what came, which is to be of this `kind` of painter."""
+    """One request, until it is answered, and a look at what came, which is to be by this `kind`."""
     prompt = PROMPTS[seed % len(PROMPTS)]
     body = {
         "model": model,

@@ -368,6 +368,7 @@ def test_what_cannot_be_served_is_refused(refuses, monkeypatch):
     assert refuses("serve", "--models", "dalle2,,glide").startswith(
         "models is 'dalle2,,glide': give painters"
     )
+    assert "give one without /, such as mine=dalle2" in refuses("serve", "--models", "a/b=dalle2")
     assert refuses("serve", "--port", "65536").startswith("port is 65536")
     assert refuses("serve", "--queue", "0").startswith("queue is 0")
     assert refuses("serve", "--lifetime", "0").startswith("lifetime is 0")

@@ -1,5 +1,6 @@
 """Keys, bounds, company and the end: what a server promises to all that ask at once."""
 
+import asyncio
 import base64
 import io
 import json
@@ -17,7 +18,7 @@ from PIL import Image
 
 from limner.errors import LimnerError
 from limner.pipelines import PaintSettings
-from limner.server import Service
+from limner.server import Service, create_app
 from limner.server.painters import served
 
 JSON = {"Content-Type": "application/json"}
@@ -109,6 +110,71 @@ def test_a_stream_that_is_left_is_painted_no_further(start):
         until(lambda: gauge(http, "limner_painting_requests") == 0)
 
 
+def test_a_stream_whose_client_is_gone_before_it_begins_is_not_painted(painters):
+    """As the server's protocol has it: the whole body, and then at once that nobody is there."""
+    service = Service([served("dalle2", painters["dalle2"])])
+    app, came = create_app(service), []
+
+    async def ask():
+        rest = [{"type": "http.request", "body": json.dumps({**LONG, "stream": True}).encode()}]
+
+        async def receive():
+            return rest.pop() if rest else {"type": "http.disconnect"}
+
+        async def send(message):
+            came.append(message["type"])
+
+        head = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
+        where = {"path": "/v1/images/generations", "raw_path": b"", "query_string": b"", "root_path": ""}
+        asks = {"method": "POST", "scheme": "http", "headers": [(b"content-type", b"application/json")]}
+        await app(
+            {**head, **where, **asks, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}, receive, send
+        )
+        end = time.monotonic() + 60
+        while service.painting.waiting + service.painting.working:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.02)
+
+    try:
+        asyncio.run(ask())
+    finally:
+        service.close()
+        service.end()
+
+
+def test_pages_of_others_do_not_reach_what_listens_to_this_machine_alone(serve, painters):
+    """Neither by a name of theirs that leads here, nor by a form that a browser sends for them."""
+    service = Service([served("dalle2", painters["dalle2"])], hosts=("localhost", "paint.example"))
+    with serve(service) as address, httpx.Client(base_url=address) as http:
+        port = address.rpartition(":")[2]
+        for name in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", "paint.example", f"[::1]:{port}"):
+            assert http.get("/v1/models", headers={"Host": name}).status_code == 200
+        for name in (
+            "evil.example",
+            f"evil.example:{port}",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "",
+            "[::1",
+        ):
+            refused = http.get("/v1/models", headers={"Host": name})
+            assert refused.status_code == 403
+            assert refused.json()["error"]["code"] == "wrong_host"
+        for page in ("http://localhost:3000", "https://paint.example", "http://127.0.0.1"):
+            assert http.get("/v1/models", headers={"Origin": page}).status_code == 200
+        for page in ("https://evil.example", "null"):
+            asked = http.post("/v1/images/edits", headers={"Origin": page}, files={"image": b""})
+            assert asked.status_code == 403
+
+
+def test_which_names_a_server_answers_to():
+    from limner.cli.serve import Serve
+
+    assert Serve()._hosts(()) == ("localhost", "127.0.0.1")
+    assert Serve(url="https://Paint.example/x")._hosts(()) == ("localhost", "127.0.0.1", "paint.example")
+    assert Serve()._hosts((KEY,)) == Serve(host="0.0.0.0", no_key=True)._hosts(()) == ()
+
+
 def test_without_the_key_nothing_but_the_door(start):
     with start("dalle2", keys=("another-key", KEY)) as address:
         with httpx.Client(base_url=address, timeout=120) as http:
@@ -173,6 +239,8 @@ def test_told_to_stop_it_finishes_what_it_paints_and_says_so_to_the_rest(command
     process, address = command("--models", f"mine={lines['dalle2']}", "--device", "cpu")
     with httpx.Client(base_url=address, timeout=300) as http, ThreadPoolExecutor(2) as pool:
         assert [one["id"] for one in http.get("/v1/models").json()["data"]] == ["mine", "clip"]
+        odd = {**QUICK, "prompt": "a \x1b[31m 日本 pear " * 40}
+        assert http.post("/v1/images/generations", json=odd).status_code == 200
         painted = pool.submit(http.post, "/v1/images/generations", json={**QUICK, "steps": 300, "n": 8})
         until(lambda: gauge(http, "limner_painting_requests") == 1)
         waits = pool.submit(http.post, "/v1/images/generations", json={**QUICK, "steps": 3})
@@ -183,6 +251,7 @@ def test_told_to_stop_it_finishes_what_it_paints_and_says_so_to_the_rest(command
         assert refused.json()["error"]["code"] == "server_stopping"
         assert "retry-after" in refused.headers
         assert len(painted.result(300).json()["data"]) == 8
+    # Not even of what it could not read.
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert err == ""

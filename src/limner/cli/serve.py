@@ -6,10 +6,12 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
 from tyro.conf import arg
 
 from limner.pipelines.settings import (
+    HUB,
     MODELS,
     OTHERS,
     Precision,
@@ -84,6 +86,7 @@ class Serve:
             painters,
             clip=clip_of(painters),
             keys=keys,
+            hosts=self._hosts(keys),
             public=self.url,
             limits=Limits(waiting=self.queue, lifetime=float(self.lifetime)),
         )
@@ -104,6 +107,13 @@ class Serve:
         # What has no U-Net has no choice.
         precision = self.precision if kind not in ("dalle1", *OTHERS) else "fp32"
         return served(name, load(kind, weights=weights, device=self.device, precision=precision))
+
+    def _hosts(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that it answers to, none for all: where it is this machine's alone and asks for no key."""
+        if keys or not loopback(self.host):
+            return ()
+        public = urlsplit(self.url or "").hostname
+        return ("localhost", self.host, *(() if public is None else (public,)))
 
     def _keys(self) -> tuple[str, ...]:
         """The keys, of which one is needed where other machines get in. ValueError for a poor one."""
@@ -146,7 +156,11 @@ def named_models(models: str) -> dict[str, str]:
             raise ValueError(
                 f"models is '{models}': give painters with commas between, such as {','.join(MODELS)}"
             )
-        name = before if equals or model in MODELS or model.startswith("hub:") else Path(model).name
+        name = before if equals or model in MODELS else Path(model.removeprefix(HUB)).absolute().name
+        if not name or "/" in name:
+            raise ValueError(
+                f"models is '{models}', with the name '{name}': give one without /, such as mine={model}"
+            )
         if name in named or name == "clip":
             raise ValueError(f"models has '{name}' more than once: give another name, such as mine={model}")
         named[name] = model

@@ -103,7 +103,12 @@ def create_app(service: Service) -> FastAPI:
     )
     limits, unpacking = service.limits, asyncio.Semaphore(UNPACKED)
     app.add_middleware(
-        Door, keys=service.keys, body=limits.body, carried=limits.carried, metrics=service.metrics
+        Door,
+        keys=service.keys,
+        hosts=service.hosts,
+        body=limits.body,
+        carried=limits.carried,
+        metrics=service.metrics,
     )
     _add_failures(app)
     _add_painting(app, service, unpacking)
@@ -128,6 +133,9 @@ STREAMED = _of_type("text/event-stream", EVENT)
 
 
 def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) -> None:
+    # The event loop forgets tasks that nobody holds.
+    streams: set[asyncio.Future[list[Painted]]] = set()
+
     @app.post(
         "/v1/images/generations",
         response_model=Pictures,
@@ -249,10 +257,14 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
 
         told_of = replace(wanted, sketches=asked.partial_images or 0, on_sketch=on_sketch)
         job = service.line_up(painter, told_of, caller=caller(request))
+        # Waited for from now on: of a client that is gone already nothing below is ever begun.
+        finished = asyncio.ensure_future(_result(request, service.painting, job))
+        streams.add(finished)
+        finished.add_done_callback(streams.discard)
+        finished.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
         async def told() -> AsyncIterator[bytes]:
             created = int(time.time())
-            finished = asyncio.ensure_future(_result(request, service.painting, job))
             try:
                 while not finished.done() or not sketches.empty():
                     next_one = asyncio.ensure_future(sketches.get())

@@ -6,6 +6,8 @@ An ASGI middleware, for a body must be stopped while it comes.
 import hmac
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -23,13 +25,23 @@ PICTURES = "/pictures/"
 class Door:
     """Lets requests in to `app` that have one of the `keys`, if there are any, and at most `body` bytes.
 
-    All that are being answered have at most `carried` bytes together, for each is held until it is.
+    All that are being answered have at most `carried` bytes together, for each is held until it is. `hosts`:
+    the names that may be asked by, beside loopback addresses, and that pages may be from; any if empty. Else
+    a page of somebody else's, in a browser on this machine, reaches what listens to this machine alone.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: Sequence[str], body: int, carried: int, metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        keys: Sequence[str],
+        hosts: Sequence[str],
+        body: int,
+        carried: int,
+        metrics: Metrics,
     ) -> None:
         self.app = app
+        self.hosts = tuple(host.lower() for host in hosts)
         self.keys = tuple(key.encode() for key in keys)
         self.body = body
         self.carried = carried
@@ -38,6 +50,10 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        if scope["type"] == "websocket":
+            # None are served, and none are to slip by.
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -61,11 +77,21 @@ class Door:
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        for said in (f"//{headers.get('host', '')}", headers.get("origin")):
+            if said is not None and not self._ours(said):
+                refused = Refused(
+                    f"{said[:60]!r} is not this server: ask for http://{self.hosts[0]}, or start it with "
+                    "a --url of that name",
+                    status=403,
+                    code="wrong_host",
+                )
+                await refused.response()(scope, receive, send)
+                return
         key = self._key(headers)
         if self.keys and key is None and scope["path"] not in OPEN and not scope["path"].startswith(PICTURES):
-            said = "is missing" if "authorization" not in headers else "is not one of this server's"
+            what = "is missing" if "authorization" not in headers else "is not one of this server's"
             refused = Refused(
-                f"the API key {said}: send Authorization: Bearer KEY", status=401, code="invalid_api_key"
+                f"the API key {what}: send Authorization: Bearer KEY", status=401, code="invalid_api_key"
             )
             await refused.response()(scope, receive, send)
             return
@@ -94,6 +120,16 @@ class Door:
             await self.app(scope, bounded, send)
         finally:
             self._held -= came
+
+    def _ours(self, address: str) -> bool:
+        """Whether an address is by one of the names that may be asked by."""
+        if not self.hosts:
+            return True
+        try:
+            host = urlsplit(address).hostname or ""
+            return host in self.hosts or ip_address(host).is_loopback
+        except ValueError:
+            return False
 
     def _key(self, headers: Headers) -> int | None:
         """Which of the keys was given, if one of them was."""

@@ -2,14 +2,17 @@
 
 import signal
 import socket
+import warnings
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from PIL import Image
 
 from limner.errors import LimnerError
 from limner.server.app import create_app
 from limner.server.service import Service
+from limner.text import CutCaptionWarning, UnknownCharacterWarning
 
 # Connections beyond what may wait are for those that ask how it goes.
 MORE_CONNECTIONS = 256
@@ -32,7 +35,12 @@ def run(service: Service, *, host: str, port: int, on_ready: Callable[[str], Non
     )
     name = f"[{host}]" if ":" in host else host
     on_ready(f"http://{name}:{listening.getsockname()[1]}")
-    Draining(config, service).run(sockets=[listening])
+    with warnings.catch_warnings():
+        # What a stranger sent is no news to whoever runs the server, would come to their terminal as it was
+        # sent, and every one would be remembered.
+        for kind in (CutCaptionWarning, UnknownCharacterWarning, Image.DecompressionBombWarning):
+            warnings.simplefilter("ignore", kind)
+        Draining(config, service).run(sockets=[listening])
 
 
 class Draining(uvicorn.Server):

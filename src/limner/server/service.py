@@ -55,6 +55,7 @@ class Sent:
 class Service:
     """What `painters` are served, and `clip`, if any; who may ask: everybody, or who has one of the `keys`.
 
+    `hosts`: the names that it answers to beside this machine's own addresses, to any if there are none.
     `public`: how the server is reached from outside, such as https://paint.example; by default as the request
     says.
     """
@@ -62,6 +63,7 @@ class Service:
     painters: Sequence[Served]
     clip: Reader | None = None
     keys: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     public: str | None = None
     limits: Limits = field(default_factory=Limits)
 
