@@ -109,7 +109,7 @@ class Serve:
         return served(name, load(kind, weights=weights, device=self.device, precision=precision))
 
     def _hosts(self, keys: tuple[str, ...]) -> tuple[str, ...]:
-        """The names that it answers to, none for all: where it is this machine's alone and asks for no key."""
+        """The names that it answers to, none for all, where it is this machine's alone and has no key."""
         if keys or not loopback(self.host):
             return ()
         public = urlsplit(self.url or "").hostname
