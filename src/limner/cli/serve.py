@@ -71,6 +71,7 @@ class Serve:
         checked_whole("lifetime", self.lifetime, 1, LONGEST_LIFETIME)
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url is '{self.url}': give one that begins with http:// or https://")
+        hosts = self._hosts(keys)
         named = named_models(self.models)
         for model in named.values():
             if not is_place(model):
@@ -86,7 +87,7 @@ class Serve:
             painters,
             clip=clip_of(painters),
             keys=keys,
-            hosts=self._hosts(keys),
+            hosts=hosts,
             public=self.url,
             limits=Limits(waiting=self.queue, lifetime=float(self.lifetime)),
         )

@@ -69,6 +69,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
     for status, told in {
         400: "What is wrong with the request.",
         401: "The key is missing or wrong.",
+        403: "Asked for by a name that is not this server's, or by a page of somebody else's.",
         404: "No such model, or no such address.",
         413: "The body is too large.",
         415: "The body is of another type.",

@@ -10,21 +10,7 @@ from limner.errors import LimnerError
 
 LOG = logging.getLogger(__name__)
 # Of requests, those that painters look at.
-FIELDS = (
-    *(
-        "prompt",
-        "negative_prompt",
-        "n",
-        "seed",
-        "steps",
-        "guidance",
-        "size",
-        "image",
-        "mask",
-        "model",
-        "input",
-    ),
-)
+FIELDS = "prompt negative_prompt n seed steps guidance size image mask model input".split()
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
