@@ -54,7 +54,7 @@ clean:
 
 $(STAMPS)/dev: $(STAMPS)/base requirements-parity.txt
 	@echo "limner: installing what the tests and checks need"
-	@$(PIP) install -c constraints.txt -e ".[train,data,eval,search,parity,dev]"
+	@$(PIP) install -c constraints.txt -e ".[train,data,eval,search,serve,parity,dev]"
 	@$(PIP) install -c constraints.txt --no-deps -r requirements-parity.txt
 	@touch $@
 

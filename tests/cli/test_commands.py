@@ -354,3 +354,25 @@ def test_the_table_of_weights_counts_what_is_stored(line):
 )
 def test_a_box_becomes_a_line(box, words):
     assert unboxed(box) == words
+
+
+def test_what_cannot_be_served_is_refused(refuses, monkeypatch):
+    monkeypatch.delenv("LIMNER_API_KEY", raising=False)
+    assert refuses("serve", "--host", "0.0.0.0").startswith("host is '0.0.0.0', where other machines get in")
+    assert refuses("serve", "--host", "0.0.0.0", "--api-key", "short").startswith("api_key has 5 characters")
+    assert refuses("serve", "--api-key", "").startswith("api_key is empty")
+    assert refuses("serve", "--api-key", "long-enough", "--no-key").startswith("no_key is given beside a key")
+    assert refuses("serve", "--models", "dalle9").startswith(
+        "model is 'dalle9': choose dalle1, dalle2 or glide"
+    )
+    assert refuses("serve", "--models", "dalle2,dalle2").startswith("models has 'dalle2' more than once")
+    assert refuses("serve", "--models", "dalle2,,glide").startswith(
+        "models is 'dalle2,,glide': give painters"
+    )
+    assert "give one without /, such as mine=dalle2" in refuses("serve", "--models", "a/b=dalle2")
+    assert refuses("serve", "--port", "65536").startswith("port is 65536")
+    assert refuses("serve", "--queue", "0").startswith("queue is 0")
+    assert refuses("serve", "--lifetime", "0").startswith("lifetime is 0")
+    assert refuses("serve", "--url", "paint.example").startswith("url is 'paint.example'")
+    monkeypatch.setenv("LIMNER_API_KEY", "short")
+    assert refuses("serve").startswith("api_key has 5 characters")

@@ -27,6 +27,7 @@ OPTIONS = {
         ),
         *(
             "model",
+            "negative-prompt",
             "out",
             "precision",
             "prior",
@@ -48,11 +49,11 @@ OPTIONS = {
     ],
     "inpaint": [
         *("clip-guidance", "count", "device", "guidance", "guidance-kind", "model", "out", "precision"),
-        *("seed", "size", "steps", "weights"),
+        *("negative-prompt", "seed", "size", "steps", "weights"),
     ],
     "redraw": [
         *("clip-guidance", "count", "device", "guidance", "guidance-kind", "model", "out", "precision"),
-        *("seed", "size", "steps", "strength", "weights"),
+        *("negative-prompt", "seed", "size", "steps", "strength", "weights"),
     ],
     "vary": ["count", "device", "model", "out", "seed", "sheet", "size", "strength", "weights"],
     "blend": ["device", "model", "noise", "out", "seed", "sheet", "size", "steps", "weights"],
@@ -108,6 +109,9 @@ OPTIONS = {
     ],
     "open": ["activation", "head-width", "heads", "json", "kept", "release", "schedule"],
     "convert": ["activation", "head-width", "heads", "kept", "out", "release", "schedule", "to"],
+    "serve": [
+        *("api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision", "queue", "url"),
+    ],
     "info": [],
 }
 

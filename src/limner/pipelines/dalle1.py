@@ -45,7 +45,7 @@ from limner.pipelines.settings import (
     checked_size,
     commissions,
 )
-from limner.pipelines.stages import Developed, Partial, Ranked, Read, TokenStage, Written
+from limner.pipelines.stages import Developed, OnSketch, Partial, Ranked, Read, Sketch, TokenStage, Written
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import CaptionTokenizer, ClipTokenizer
 
@@ -323,8 +323,12 @@ class Dalle1:
         kept: Int[Tensor, "rows w"] | None = None,
         at_once: int | None = None,
         advance: Callable[[int], None] = _silently,
+        on_sketch: OnSketch | None = None,
     ) -> Written:
-        """Transformer: ids → a grid of image tokens each, below the rows that are `kept`."""
+        """Transformer: ids → a grid of image tokens each, below the rows that are `kept`.
+
+        `on_sketch` sees the pictures after every row, which costs a pass of the dVAE each time.
+        """
         chunk = self.fitting(settings, at_once)
         grids = []
         for start in range(0, len(read.commissions), chunk):
@@ -334,6 +338,8 @@ class Dalle1:
             for row in self._rows(few, settings, kept):
                 rows.append(row)
                 advance(len(row))
+                if on_sketch is not None:
+                    on_sketch(self._sketch(few.commissions, torch.stack(rows, dim=1)))
             grids.append(torch.stack(rows, dim=1))
         return Written(commissions=read.commissions, tokens=torch.cat(grids))
 
@@ -397,15 +403,22 @@ class Dalle1:
             yield torch.stack(row, dim=1)
 
     def _partials(self, read: Read, settings: TokenSettings) -> Iterator[Partial]:
-        (side,) = self.sizes
         rows: list[Tensor] = []
         for row in self._rows(read, settings):
             rows.append(row)
             tokens = torch.stack(rows, dim=1)
-            finished = self.dvae.decode(tokens)[0].clamp(-1, 1)
-            picture = torch.ones(3, side, side, device=self.device)
-            picture[:, : finished.shape[1]] = finished
+            (picture,) = self._sketch(read.commissions, tokens).pictures
             yield Partial(commission=read.commissions[0], tokens=tokens[0], picture=picture)
+
+    @torch.inference_mode()
+    def _sketch(self, wanted: tuple[Commission, ...], tokens: Int[Tensor, "b rows w"]) -> Sketch:
+        """The pictures of rows of tokens, white where there are none yet."""
+        (side,) = self.sizes
+        finished = self.dvae.decode(tokens).clamp(-1, 1)
+        pictures = torch.ones(len(tokens), 3, side, side, device=self.device)
+        pictures[:, :, : finished.shape[2]] = finished
+        rows, total = tokens.shape[1:]
+        return Sketch(commissions=wanted, index=rows - 1, total=total, pictures=pictures)
 
 
 def parts_of(folder: Path) -> dict[str, Path]:

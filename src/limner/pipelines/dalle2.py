@@ -44,7 +44,17 @@ from limner.pipelines.settings import (
     checked_size,
     commissions,
 )
-from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Imagined, Stage, Understood, eight_bit
+from limner.pipelines.stages import (
+    Drawn,
+    Enlarged,
+    EnlargedAgain,
+    Imagined,
+    OnSketch,
+    Stage,
+    Understood,
+    eight_bit,
+    sketching,
+)
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import ClipTokenizer
 
@@ -231,11 +241,34 @@ class Dalle2:
         EnlargedAgain instead, for up to 16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
-        chosen = settings or self.usual
         side = self.sizes[1] if size is None else size
         checked_size(side, self.sizes)
         wanted = commissions(prompts, count=count, seed=seed)
-        checked_words(prompts)
+        passed = self.paint_each(wanted, size=size, settings=settings, on_tick=on_tick)
+        if stages:
+            return passed
+        last = (Drawn, Enlarged, EnlargedAgain)[self.sizes.index(side)]
+        return [image for stage in passed if isinstance(stage, last) for image in stage.images()]
+
+    def paint_each(
+        self,
+        wanted: Sequence[Commission],
+        *,
+        size: int | None = None,
+        settings: PaintSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: OnSketch | None = None,
+    ) -> Iterator[Stage]:
+        """As `paint` with `stages`, of pictures that have words and a seed each of their own.
+
+        `on_sketch` sees the small pictures at every step on their way.
+        """
+        chosen = settings or self.usual
+        side = self.sizes[1] if size is None else size
+        checked_size(side, self.sizes)
+        checked_words([commission.prompt for commission in wanted])
+        if chosen.negative_prompt != "":
+            checked_words(chosen.negative_prompt, "negative_prompt")
         self._check_steps(chosen)
         if chosen.imagining == "diffusion":
             self.checked_prior()
@@ -243,11 +276,7 @@ class Dalle2:
             self._checked_other()
         if chosen.tile is not None:
             self._check_tile(chosen.tile, side)
-        passed = self._stages(wanted, side, chosen, on_tick)
-        if stages:
-            return passed
-        last = (Drawn, Enlarged, EnlargedAgain)[self.sizes.index(side)]
-        return [image for stage in passed if isinstance(stage, last) for image in stage.images()]
+        return self._stages(wanted, side, chosen, on_tick, on_sketch)
 
     def metadata(self, commission: Commission, *, size: int, settings: PaintSettings) -> dict[str, str]:
         """What a picture's file says about how it was painted."""
@@ -311,8 +340,7 @@ class Dalle2:
         prior, wanted, each = self.checked_prior(), understood.commissions, settings.prior_candidates
         bound = prior.config.bound
         draws = Draws([mix(c.seed, "prior", i) for c in wanted for i in range(each)], device=self.device)
-        rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
-        read = _read(understood, rows, sides(settings.prior_guidance))
+        read = self._prior_reads(understood, settings)
         z = sample(
             lambda x, t: prior(x, t, tokens=read.tokens, caption=read.embedding, mask=read.mask),
             prior.config.diffusion,
@@ -333,15 +361,30 @@ class Dalle2:
         """The same by the autoregressive prior."""
         wanted, each = understood.commissions, settings.prior_candidates
         draws = Draws([mix(c.seed, OTHER, i) for c in wanted for i in range(each)], device=self.device)
-        rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
         return prior_autoregressive.sample(
             self._checked_other(),
-            _read(understood, rows, sides(settings.prior_guidance)),
+            self._prior_reads(understood, settings),
             draws,
             guidance=settings.prior_guidance,
             sampling=Sampling(),
             on_code=lambda: advance(len(wanted)),
         )
+
+    def _prior_reads(self, understood: Understood, settings: PaintSettings) -> ClipTokens:
+        """Every commission's caption once for each candidate, and what is avoided, as the guidance asks."""
+        avoided, each = self._avoided(understood, settings), settings.prior_candidates
+        rows = repeat(torch.arange(len(understood.ids), device=self.device), "b -> (b c)", c=each)
+        asked = [understood.caption if words else avoided for words in sides(settings.prior_guidance)]
+        return _joined([_rows(side, rows) for side in asked])
+
+    def _avoided(self, understood: Understood, settings: PaintSettings) -> ClipTokens:
+        """What a side that is told nothing reads: the empty caption, or the negative prompt."""
+        if settings.negative_prompt == "":
+            return understood.empty
+        told_of_unknown(self.tokenizer, [settings.negative_prompt])
+        ids = self.tokenizer([settings.negative_prompt], understood.ids.shape[1]).to(self.device)
+        read = clip_reader(self.clip, raw=self.decoder.config.raw)(ids)
+        return _rows(read, torch.zeros_like(understood.ids[:, 0]))
 
     def checked_prior(self) -> Prior:
         """The diffusion prior; ValueError where these weights have none."""
@@ -376,17 +419,19 @@ class Dalle2:
         settings: PaintSettings,
         *,
         advance: Callable[[int], None] = _silently,
+        on_sketch: OnSketch | None = None,
     ) -> Drawn:
         """Decoder: z_i and the words → small picture; section 2.1. Guidance is away from having neither.
 
-        Of the two it is told what `settings.condition` says.
+        Of the two it is told what `settings.condition` says. `on_sketch` sees the picture at every step.
         """
         decoder, wanted = self.decoder, understood.commissions
         side = decoder.config.resolution
         draws = Draws([mix(c.seed, "decoder") for c in wanted], device=self.device)
         told, leading = conditions.sides(settings.condition, settings.guidance, settings.text_guidance)
-        every = torch.arange(len(wanted), device=self.device)
-        read = _read(understood, every, [side.words for side in told])
+        # A side that is told the picture alone is no less told something, and reads the empty caption.
+        without = {True: understood.empty, False: self._avoided(understood, settings)}
+        read = _joined([understood.caption if side.words else without[side.embedding] for side in told])
         picture = repeat(decoder.told(imagined.embeddings), "b d -> (s b) d", s=len(told))
         keep = torch.tensor([side.embedding for side in told], device=self.device)
         keep = repeat(keep, "s -> (s b)", b=len(wanted))
@@ -405,6 +450,7 @@ class Dalle2:
             scales=leading,
             bounds=within_pixels,
             advance=lambda: advance(len(wanted)),
+            look=sketching(wanted, on_sketch),
         )
         return Drawn(commissions=wanted, pictures=pictures.clamp(-1, 1))
 
@@ -490,6 +536,7 @@ class Dalle2:
         size: int,
         settings: PaintSettings,
         on_tick: Callable[[Tick], None] | None,
+        on_sketch: OnSketch | None,
     ) -> Iterator[Stage]:
         """Every stage of the first few pictures, then of the next few."""
         times = self.sizes.index(size)
@@ -501,7 +548,9 @@ class Dalle2:
             yield understood
             imagined = self.imagine(understood, settings, advance=clock.during("imagining"))
             yield imagined
-            drawn = self.draw(understood, imagined, settings, advance=clock.during("drawing"))
+            drawn = self.draw(
+                understood, imagined, settings, advance=clock.during("drawing"), on_sketch=on_sketch
+            )
             yield drawn
             if times:
                 enlarged = self.enlarge(drawn, settings, advance=clock.during("enlarging"))
@@ -539,8 +588,7 @@ def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:
     return ClipTokens(read.tokens[rows], read.embedding[rows], read.mask[rows])
 
 
-def _read(understood: Understood, rows: Tensor, words: Sequence[bool]) -> ClipTokens:
-    """For each side the words or the empty caption, one side after the other."""
-    parts = [_rows(understood.caption if side else understood.empty, rows) for side in words]
+def _joined(parts: Sequence[ClipTokens]) -> ClipTokens:
+    """Captions of several sides, one side after the other."""
     tokens, embedding, mask = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return ClipTokens(tokens, embedding, mask)

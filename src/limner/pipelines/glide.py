@@ -42,7 +42,7 @@ from limner.pipelines.settings import (
     checked_strength,
     commissions,
 )
-from limner.pipelines.stages import Drawn, Enlarged, Read, eight_bit
+from limner.pipelines.stages import Drawn, Enlarged, OnSketch, Read, eight_bit, sketching
 from limner.pipelines.words import checked_words, told_of_unknown
 from limner.text import CLIP_VOCAB_SIZE, PADDING, ClipTokenizer, Gpt2Tokenizer
 
@@ -215,11 +215,29 @@ class Glide:
         16 pictures and then for the next. `on_tick` hears of every step.
         Raises ValueError, before any work is done, for what cannot be painted.
         """
-        chosen, side, wanted = self._asked(prompts, count, size, seed, settings)
-        passed = self._stages(wanted, side, chosen, on_tick)
+        side = self._side(size)
+        wanted = commissions(prompts, count=count, seed=seed)
+        passed = self.paint_each(wanted, size=side, settings=settings, on_tick=on_tick)
         if stages:
             return passed
         return _finished(passed, side)
+
+    def paint_each(
+        self,
+        wanted: Sequence[Commission],
+        *,
+        size: int | None = None,
+        settings: GlideSettings | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: OnSketch | None = None,
+    ) -> Iterator[GlideStage]:
+        """As `paint` with `stages`, of pictures that have words and a seed each of their own.
+
+        `on_sketch` sees the small pictures at every step on their way.
+        """
+        chosen = settings or self.usual
+        self._check([commission.prompt for commission in wanted], chosen)
+        return self._stages(wanted, self._side(size), chosen, on_tick, on_sketch=on_sketch)
 
     def inpaint(
         self,
@@ -256,18 +274,30 @@ class Glide:
         seed: int = 0,
         settings: GlideSettings | None = None,
         on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: OnSketch | None = None,
     ) -> Iterator[GlideStage]:
-        """The same, handing out what each step made, as `paint` does with `stages`."""
+        """The same, handing out what each step made, as `paint` does with `stages`.
+
+        `on_sketch` sees the small pictures at every step on their way.
+        """
         if self.mender is not None:
             return self.mending.inpaint_stages(
-                image, mask, prompt, count=count, size=size, seed=seed, settings=settings, on_tick=on_tick
+                image,
+                mask,
+                prompt,
+                count=count,
+                size=size,
+                seed=seed,
+                settings=settings,
+                on_tick=on_tick,
+                on_sketch=on_sketch,
             )
         chosen, side, wanted = self._asked(prompt, count, size, seed, settings)
         for name, network in (("base", self.base), ("upsampler", self.upsampler)):
             if not network.config.inpaint:
                 raise ValueError(f"{name} is a network that paints and does not mend: load one that does")
         kept = known_of(upright(image), mask, self.sizes[1]).to(self.device)
-        return self._stages(wanted, side, chosen, on_tick, known=kept)
+        return self._stages(wanted, side, chosen, on_tick, known=kept, on_sketch=on_sketch)
 
     def redraw(
         self,
@@ -347,13 +377,17 @@ class Glide:
         known: Kept | None = None,
         begun: "Begun | None" = None,
         advance: Callable[[int], None] = _silently,
+        on_sketch: OnSketch | None = None,
     ) -> Drawn:
-        """Base: words → a small picture, around what is `known` or from where it was `begun`."""
+        """Base: words → a small picture, around what is `known` or from where it was `begun`.
+
+        `on_sketch` sees the picture at every step.
+        """
         base, wanted = self.base, read.commissions
         spec, side = base.config.diffusion, base.config.resolution
         guidance, clip_guidance = settings.scales
         draws = Draws([mix(c.seed, "base") for c in wanted], device=self.device)
-        caption = self._caption(base, read.ids, guidance)
+        caption = self._caption(base, read.ids, guidance, self._avoided(read.ids, settings))
         around = None if known is None else known.at(side).of(len(wanted))
         seen_twice = None if around is None else around.of(len(sides(guidance)) * len(wanted)).known
 
@@ -379,6 +413,7 @@ class Glide:
             advance=lambda: advance(len(wanted)),
             steer=self._steer(wanted, clip_guidance),
             levels=levels,
+            look=sketching(wanted, on_sketch),
         )
         return Drawn(commissions=wanted, pictures=pictures.clamp(-1, 1))
 
@@ -411,7 +446,7 @@ class Glide:
         draws = Draws([mix(c.seed, "upsampler") for c in wanted], device=self.device)
         prompts = [commission.prompt for commission in wanted]
         ids = self.upsampler_tokenizer(prompts, upsampler.config.text.context).to(self.device)
-        caption = self._caption(upsampler, ids, 1.0)
+        caption = self._caption(upsampler, ids, 1.0, torch.full_like(ids, PADDING))
         low = eight_bit(drawn.pictures)
         around = None if known is None else known.of(len(wanted))
 
@@ -432,10 +467,18 @@ class Glide:
         )
         return large.clamp(-1, 1)
 
-    def _caption(self, network: Network, ids: Int[Tensor, "b l"], guidance: float) -> Caption:
-        """Every caption read once: with words, without, or both in this order, as the guidance asks."""
-        empty = torch.full_like(ids, PADDING)
-        return network.read(*read_ids(torch.cat([ids if side else empty for side in sides(guidance)])))
+    def _caption(
+        self, network: Network, ids: Int[Tensor, "b l"], guidance: float, avoided: Int[Tensor, "b l"]
+    ) -> Caption:
+        """Every caption read once: its words, what is avoided, or both in this order, as guidance asks."""
+        return network.read(*read_ids(torch.cat([ids if side else avoided for side in sides(guidance)])))
+
+    def _avoided(self, ids: Int[Tensor, "b l"], settings: GlideSettings) -> Int[Tensor, "b l"]:
+        """What the base reads on the side without the words: nothing, or the negative prompt."""
+        if settings.negative_prompt == "":
+            return torch.full_like(ids, PADDING)
+        told_of_unknown(self.base_tokenizer, [settings.negative_prompt])
+        return self.base_tokenizer([settings.negative_prompt], ids.shape[1]).to(ids.device).expand_as(ids)
 
     def _steer(self, wanted: Sequence[Commission], scale: float) -> Steer | None:
         """Where noised CLIP would have a picture of these words go."""
@@ -454,6 +497,7 @@ class Glide:
         *,
         known: Kept | None = None,
         begun: "Begun | None" = None,
+        on_sketch: OnSketch | None = None,
     ) -> Iterator[GlideStage]:
         """Every stage of the first few pictures, then of the next few."""
         enlarging = size != self.sizes[0]
@@ -463,7 +507,14 @@ class Glide:
         for start in range(0, len(wanted), DRAWN_AT_ONCE):
             read = self.read(wanted[start : start + DRAWN_AT_ONCE])
             yield read
-            drawn = self.draw(read, settings, known=known, begun=begun, advance=clock.during("drawing"))
+            drawn = self.draw(
+                read,
+                settings,
+                known=known,
+                begun=begun,
+                advance=clock.during("drawing"),
+                on_sketch=on_sketch,
+            )
             yield drawn
             if enlarging:
                 yield self.enlarge(drawn, settings, known=known, advance=clock.during("enlarging"))
@@ -479,14 +530,20 @@ class Glide:
         """What is wanted, or ValueError for what cannot be painted."""
         chosen, side = settings or self.usual, self._side(size)
         wanted = commissions(prompts, count=count, seed=seed)
-        checked_words(prompts)
-        self._check_steps(chosen)
-        if chosen.scales[1] and self.clip is None:
-            raise ValueError(
-                f"guidance_kind is '{chosen.guidance_kind}', and these weights have no noised CLIP to guide: "
-                "put both of its files beside them, or choose classifier-free"
-            )
+        self._check(prompts, chosen)
         return chosen, side, wanted
+
+    def _check(self, prompts: str | Sequence[str], settings: GlideSettings) -> None:
+        """Refuse words that cleaning empties, and what these weights cannot do."""
+        checked_words(prompts)
+        if settings.negative_prompt != "":
+            checked_words(settings.negative_prompt, "negative_prompt")
+        self._check_steps(settings)
+        if settings.scales[1] and self.clip is None:
+            raise ValueError(
+                f"guidance_kind is '{settings.guidance_kind}', and these weights have no noised CLIP to "
+                "guide: put both of its files beside them, or choose classifier-free"
+            )
 
     def _side(self, size: int | None) -> int:
         if size is None:

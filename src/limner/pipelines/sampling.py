@@ -44,6 +44,7 @@ def sample(
     steer: Steer | None = None,
     levels: Schedule | None = None,
     variance: Variance | None = None,
+    look: Callable[[Step], None] | None = None,
 ) -> Float[Tensor, "b *d"]:
     """`steps` steps of `network`, trained as `spec` says, from `x_T` to clean data.
 
@@ -51,7 +52,7 @@ def sample(
     one batch, the one that is told most first; see `classifier_free_batched`. `steer` is the gradient of what
     is wanted besides, scale and all. `bounds` keeps x̂_0 in them after all guidance, as `within_pixels` does.
     `x_T` is at the noisiest of `levels`, by default of those of
-    training. `variance`: see `walk`. `advance` is called after each step.
+    training. `variance`: see `walk`. `advance` is called after each step, and `look` with it.
     """
     trained = spec.levels()
     levels = trained if levels is None else levels
@@ -64,6 +65,8 @@ def sample(
     for step in walk(sampler, bounds(denoise), x_T, levels, steps, draws, steer=steer, variance=variance):
         x = step.x
         advance()
+        if look is not None:
+            look(step)
     return x
 
 

@@ -4,6 +4,7 @@ DALL-E 2: Understood, Imagined, Drawn, Enlarged, EnlargedAgain. GLIDE: Read, Dra
 DALL-E mini: Read, Written, Developed, Ranked. Each says which commissions its rows belong to, in order.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from limner.dalle2.decoder import ClipTokens
+from limner.diffusion.samplers import Step
 from limner.pipelines.settings import Commission
 
 
@@ -79,6 +81,35 @@ class EnlargedAgain:
     def images(self) -> list[Image.Image]:
         """As PIL images."""
         return to_images(self.pictures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """What pictures are on their way to be: step `index` (from 0) of `total` of the smallest is done.
+
+    The guess x̂_0 behind a sampler's step, or the rows of tokens that are written, and white below.
+    """
+
+    commissions: tuple[Commission, ...]
+    index: int
+    total: int
+    pictures: Float[Tensor, "b 3 h w"]
+
+    def images(self) -> list[Image.Image]:
+        """As PIL images."""
+        return to_images(self.pictures)
+
+
+OnSketch: TypeAlias = Callable[[Sketch], None]
+
+
+def sketching(wanted: tuple[Commission, ...], on_sketch: OnSketch | None) -> Callable[[Step], None] | None:
+    """What shows a sampler's steps to whoever wants to see sketches, if anybody does."""
+    if on_sketch is None:
+        return None
+    return lambda step: on_sketch(
+        Sketch(commissions=wanted, index=step.index, total=step.total, pictures=step.x0)
+    )
 
 
 Stage: TypeAlias = Understood | Imagined | Drawn | Enlarged | EnlargedAgain

@@ -1,0 +1,73 @@
+"""A server from its first request to its last: what is being painted when it is told to stop is finished."""
+
+import signal
+import socket
+import warnings
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from PIL import Image
+
+from limner.errors import LimnerError
+from limner.server.app import create_app
+from limner.server.service import Service
+from limner.text import CutCaptionWarning, UnknownCharacterWarning
+
+# Connections beyond what may wait are for those that ask how it goes.
+MORE_CONNECTIONS = 256
+
+
+def run(service: Service, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is being painted and answer 503 to all that waits.
+
+    `port`: 0 for any that is free. `on_ready` is told the server's address once it listens. A second signal
+    ends it at once. Raises LimnerError for an address that cannot be listened at.
+    """
+    listening = bound(host, port)
+    config = uvicorn.Config(
+        create_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MORE_CONNECTIONS + service.limits.waiting,
+        timeout_keep_alive=30,
+    )
+    name = f"[{host}]" if ":" in host else host
+    on_ready(f"http://{name}:{listening.getsockname()[1]}")
+    with warnings.catch_warnings():
+        # What a stranger sent is no news to whoever runs the server, would come to their terminal as it was
+        # sent, and every one would be remembered.
+        for kind in (CutCaptionWarning, UnknownCharacterWarning, Image.DecompressionBombWarning):
+            warnings.simplefilter("ignore", kind)
+        Draining(config, service).run(sockets=[listening])
+
+
+class Draining(uvicorn.Server):
+    """Begins nothing new from the moment it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, the second ends."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does; and to be told to stop is no failure."""
+        self.service.close()
+        await super().shutdown(sockets)
+        self._captured_signals = [sig for sig in self._captured_signals if sig != signal.SIGTERM]
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there. LimnerError where it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise LimnerError(f"cannot listen at {host}:{port}: {said}; give another --host or --port") from error
