@@ -31,6 +31,13 @@ class EmbeddingsAndCaptions(NamedTuple):
     ids: Tensor
 
 
+class EmbeddingsOfBoth(NamedTuple):
+    """For the prior's trunk: CLIP's unit embeddings of pictures and of their captions, (B, d) each."""
+
+    embeddings: Tensor
+    captions: Tensor
+
+
 class PicturesAndCaptions(NamedTuple):
     """For the decoder: pictures in [-1, 1], their unit CLIP embeddings, and the captions' token ids."""
 
@@ -107,6 +114,26 @@ def prior_objective(
             "cosine_of_mean": torch.cosine_similarity(middle, batch.embeddings).mean(),
         }
         return Loss(total=loss, report=report, baseline=float(averaged((z - mean).square().mean())))
+
+    return objective
+
+
+def by_heart_objective(
+    prior: Prior, *, empty: Float[Tensor, "d"], drop_caption: float
+) -> Objective[EmbeddingsOfBoth]:
+    """The same for the trunk alone; `empty`: the embedding of the empty caption.
+
+    `prior` says what is spoken of, and is not called.
+    """
+
+    def objective(model: nn.Module, batch: EmbeddingsOfBoth, draws: Draws) -> Loss:
+        dropped = rearrange(draws.bernoulli(drop_caption), "b -> b 1")
+        captions = torch.where(dropped, empty.to(batch.captions), batch.captions)
+        z = prior.spoken(batch.embeddings)
+        n = noised(prior.config.diffusion, z, draws)
+        loss = simple_loss(model(n.x_t, n.t, captions).float(), z).mean()
+        mean = rearrange(averaged(z.mean(dim=0)), "d -> 1 d")
+        return Loss(total=loss, report={}, baseline=float(averaged((z - mean).square().mean())))
 
     return objective
 
