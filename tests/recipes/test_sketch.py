@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from limner import checkpoint
-from limner.clip import Clip
+from limner.clip import Clip, unit
 from limner.dalle2.decoder import DecoderConfig
-from limner.dalle2.objective import clip_reader
+from limner.dalle2.objective import EmbeddingsOfBoth, by_heart_objective, clip_reader
 from limner.dalle2.prior_diffusion import ByHeart, Prior, PriorConfig
 from limner.dalle2.sketch import SketchConfig
 from limner.data.loader import open_gallery
 from limner.data.sample import sample_dir
+from limner.draws import Draws
 from limner.layers.trunk import TrunkConfig
 from limner.recipes import clip, decoder, embeddings, prior
 
@@ -168,3 +169,21 @@ def test_by_heart_is_the_prior_when_its_transformer_says_nothing():
     x, t, caption = torch.randn(3, 96), torch.tensor([0.0, 500.0, 999.0]), torch.randn(3, 96)
     tokens, mask = torch.randn(3, 7, 96), torch.ones(3, 7, dtype=torch.bool)
     torch.testing.assert_close(alone(x, t, caption), whole(x, t, tokens=tokens, caption=caption, mask=mask))
+
+
+def test_a_prior_leans_to_noisy_levels():
+    heard = []
+
+    class Listening(torch.nn.Module):
+        def forward(self, x, t, caption):
+            heard.append(t)
+            return torch.zeros_like(x)
+
+    whole = Prior(tiny_prior().model)
+    batch = EmbeddingsOfBoth(unit(torch.randn(256, 96)), unit(torch.randn(256, 96)))
+    for lean in (0.0, 1.0):
+        objective = by_heart_objective(whole, empty=torch.zeros(96), drop_caption=0.0, lean=lean)
+        objective(Listening(), batch, Draws.for_step(0, 0, range(256)))
+    # The noisier of two is at two thirds on average, one alone at a half; the error of 256 is below .02.
+    assert heard[0].mean().item() / 999 == pytest.approx(1 / 2, abs=0.06)
+    assert heard[1].mean().item() / 999 == pytest.approx(2 / 3, abs=0.06)

@@ -56,13 +56,14 @@ FLOOR_OF_CAPTIONS = 1e-4
 class PriorRecipe:
     """`drop_caption`: how often the caption is empty, 10 % in the paper.
 
-    `by_heart`: how the trunk is trained by itself, first; None where there is none, or it learns with the
-    rest alone.
+    `lean`: to noisy levels, 0 in the paper (`prior_objective`). `by_heart`: how the trunk is trained by
+    itself, first; None where there is none, or it learns with the rest alone.
     """
 
     model: PriorConfig
     train: TrainConfig
     drop_caption: float
+    lean: float = 0.0
     by_heart: TrainConfig | None = None
 
 
@@ -129,8 +130,10 @@ def small() -> PriorRecipe:
         save_every=500,
         sample_every=1000,
     )
-    by_heart = replace(training, steps=16_000, batch=128, seed=7, ema=0.999, save_every=1000)
-    return PriorRecipe(model=model, train=training, drop_caption=0.1, by_heart=by_heart)
+    by_heart = replace(
+        training, steps=24_000, batch=128, learning_rate=2e-3, seed=7, ema=0.999, save_every=1000
+    )
+    return PriorRecipe(model=model, train=training, drop_caption=0.1, lean=1.0, by_heart=by_heart)
 
 
 def paper() -> PriorRecipe:
@@ -242,7 +245,10 @@ def run(
     train(
         prior,
         prior_objective(
-            clip_reader(reader), empty=tokenizer([""], context)[0], drop_caption=recipe.drop_caption
+            clip_reader(reader),
+            empty=tokenizer([""], context)[0],
+            drop_caption=recipe.drop_caption,
+            lean=recipe.lean,
         ),
         batches,
         name="prior",
@@ -271,7 +277,7 @@ def remembered(
     alone = ByHeart(prior)
     train(
         alone,
-        by_heart_objective(prior, empty=empty, drop_caption=recipe.drop_caption),
+        by_heart_objective(prior, empty=empty, drop_caption=recipe.drop_caption, lean=recipe.lean),
         batches,
         name="prior's trunk",
         model_config=prior.config,
