@@ -175,7 +175,7 @@ def test_a_prior_leans_to_noisy_levels():
     heard = []
 
     class Listening(torch.nn.Module):
-        def forward(self, x, t, caption):
+        def forward(self, x, t, _caption):
             heard.append(t)
             return torch.zeros_like(x)
 
