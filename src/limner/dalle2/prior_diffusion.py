@@ -150,7 +150,7 @@ class Prior(nn.Module):
 class ByHeart(nn.Module):
     """A prior without its transformer: (noised z_i, t, z_t) → z_i, by the trunk alone.
 
-    A step of it costs a tenth of the whole prior's, since captions can be read once and kept. What it learns
+    A step of it costs a fraction of the whole prior's, for captions can be read once and kept. What it learns
     is the prior's, which begins its own training knowing things by heart.
     """
 
