@@ -80,7 +80,9 @@ def plotted(lines: Sequence[Mapping[str, float]], name: str, file: Path) -> None
     axes.set(title=name, xlabel="pictures seen", ylabel="loss")
     axes.grid(visible=True, which="both", alpha=0.3)
     hours = axes.secondary_xaxis(-0.25, functions=(lambda x: x, lambda x: x))
-    ends = lines[len(lines) // 20 :: max(1, len(lines) // 4)]
+    first, last = lines[0]["pictures"], lines[-1]["pictures"]
+    marks = [first * (last / first) ** (number / 4) for number in range(5)]
+    ends = [min(lines, key=lambda one: abs(one["pictures"] - mark)) for mark in marks]
     hours.set_xticks([one["pictures"] for one in ends], [f"{one['core_hours']:.2g} h" for one in ends])
     hours.set_xlabel("core hours")
     scored = [one for one in lines if "names_among_five" in one]

@@ -1,16 +1,17 @@
 """How does a server stand many clients, and what does painting in company gain over painting alone?
 
-    python benchmarks/serving.py                                  # 8 clients for 10 minutes, what ships
-    python benchmarks/serving.py --models glide --clients 4 --seconds 120 --size 64
+    python benchmarks/serving.py                                  # 64 clients for two minutes, what ships
+    python benchmarks/serving.py --models glide --clients 4 --seconds 60 --size 64
     python benchmarks/serving.py --models runs/toy/line --clients 16
 
 `limner serve` is started as its own process. First one client asks for one picture after the other, which is
 painting serially; then all of them ask at once, each with prompts and seeds of its own, for so many seconds.
-Every picture's metadata is compared with its request: a prompt, a seed or a model of somebody else's ends the
-benchmark. Refusals for want of room (429) are waited out as the answer says and counted.
+Every picture's metadata is compared with its request: a prompt, a seed or a model of somebody else's fails
+the benchmark, and so does a request that is not answered, or with less than was asked for. Refusals for want
+of room (429) are waited out as the answer says and counted.
 
 Run it on an idle machine, with limner[serve] and httpx installed. Memory is that of the server's process,
-where the system tells it (Linux).
+before, after and at its highest, where the system tells it (Linux).
 """
 
 import base64
@@ -42,9 +43,9 @@ class Benchmark:
 
     models: str = "dalle2"
     """What `limner serve --models` takes; the first is painted with."""
-    clients: int = 8
+    clients: int = 64
     """How many ask at once."""
-    seconds: float = 600.0
+    seconds: float = 120.0
     """For how long they do."""
     alone: float = 60.0
     """For how long one asks alone."""
@@ -73,8 +74,8 @@ class Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def ask(http: httpx.Client, asked: Benchmark, model: str, seed: int, tally: Tally) -> None:
-    """One request, until it is answered, and a look at what came."""
+def ask(http: httpx.Client, asked: Benchmark, model: str, kind: str, seed: int, tally: Tally) -> None:
+    """One request, until it is answered, and a look at what came, which is to be by this `kind`."""
     prompt = PROMPTS[seed % len(PROMPTS)]
     body = {
         "model": model,
@@ -96,13 +97,22 @@ def ask(http: httpx.Client, asked: Benchmark, model: str, seed: int, tally: Tall
     with tally.lock:
         tally.took.append(took)
         tally.pictures += len(texts)
+        tally.wrong += [f"{model}: {text['model']}" for text in texts if text["model"] != kind]
         if seeds != [seed + number for number in range(asked.n)]:
             tally.wrong.append(f"seed {seed}: {seeds}")
         tally.wrong += [f"{prompt}: {text['prompt']}" for text in texts if text["prompt"] != prompt]
 
 
+def kind_of(address: str, asked: Benchmark, model: str) -> str:
+    """The painter behind a name, as its pictures' files have it; so it has painted before it is timed."""
+    body = {"model": model, "prompt": PROMPTS[0], "size": f"{asked.size}x{asked.size}"}
+    body |= {"response_format": "b64_json"} | ({} if asked.steps is None else {"steps": asked.steps})
+    answer = httpx.post(f"{address}/v1/images/generations", json=body, timeout=None).raise_for_status()
+    return Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))).text["model"]
+
+
 def loaded(
-    address: str, asked: Benchmark, model: str, *, clients: int, seconds: float
+    address: str, asked: Benchmark, model: str, kind: str, *, clients: int, seconds: float
 ) -> tuple[Tally, float]:
     """What so many clients saw in so many seconds, and how many it were until the last was answered."""
     tally, began = Tally(), time.perf_counter()
@@ -111,7 +121,12 @@ def loaded(
         with httpx.Client(base_url=address, timeout=None) as http:
             turn = 0
             while time.perf_counter() - began < seconds:
-                ask(http, asked, model, 1_000_000 * who + 100 * turn, tally)
+                try:
+                    ask(http, asked, model, kind, 1_000_000 * who + 100 * turn, tally)
+                except Exception as error:  # Whatever it is, somebody's answer is lost.
+                    with tally.lock:
+                        tally.wrong.append(f"client {who}, request {turn}: {type(error).__name__} {error}")
+                    return
                 turn += 1
 
     threads = [threading.Thread(target=client, args=(who,)) for who in range(clients)]
@@ -122,15 +137,15 @@ def loaded(
     return tally, time.perf_counter() - began
 
 
-def resident(process: int) -> Callable[[], float]:
-    """Megabytes that a process holds, or NaN where nobody says."""
+def resident(process: int) -> Callable[[str], float]:
+    """Megabytes that a process holds (VmRSS), or held at most (VmHWM), or NaN where nobody says."""
 
-    def megabytes() -> float:
+    def megabytes(which: str) -> float:
         try:
             told = Path(f"/proc/{process}/status").read_text()
         except OSError:
             return float("nan")
-        return int(re.search(r"VmRSS:\s+(\d+)", told)[1]) / 1024
+        return int(re.search(rf"{which}:\s+(\d+)", told)[1]) / 1024
 
     return megabytes
 
@@ -149,14 +164,17 @@ def main(asked: Benchmark) -> None:
         said = server.stdout.readline()
         address = said.split(" at ")[1].split("/v1")[0]
         model = httpx.get(f"{address}/v1/models").json()["data"][0]["id"]
+        kind = kind_of(address, asked, model)
         megabytes = resident(server.pid)
         found = {}
         for name, clients, seconds in (("one", 1, asked.alone), ("all", asked.clients, asked.seconds)):
             with console.status(f"{clients} asking for {seconds:.0f} s"):
-                before = megabytes()
-                tally, whole = loaded(address, asked, model, clients=clients, seconds=seconds)
+                before = megabytes("VmRSS")
+                tally, whole = loaded(address, asked, model, kind, clients=clients, seconds=seconds)
             if tally.wrong:
-                raise SystemExit(f"{len(tally.wrong)} pictures are not what was asked for: {tally.wrong[0]}")
+                raise SystemExit(
+                    f"{len(tally.wrong)} answers are lost or not what was asked: {tally.wrong[0]}"
+                )
             took = sorted(tally.took)
             found[name] = {
                 "clients": clients,
@@ -168,7 +186,8 @@ def main(asked: Benchmark) -> None:
                 "p99": percentile(took, 99),
                 "turned_away": tally.turned_away,
                 "megabytes_before": before,
-                "megabytes_after": megabytes(),
+                "megabytes_after": megabytes("VmRSS"),
+                "megabytes_peak": megabytes("VmHWM"),
             }
     finally:
         server.terminate()
@@ -176,7 +195,16 @@ def main(asked: Benchmark) -> None:
     table = Table(
         title=f"{model}, {asked.size} pixels, {asked.n} a request; every picture is what was asked for"
     )
-    for title in ("clients", "requests", "pictures a minute", "p50 s", "p90 s", "p99 s", "429", "MB"):
+    for title in (
+        "clients",
+        "requests",
+        "pictures a minute",
+        "p50 s",
+        "p90 s",
+        "p99 s",
+        "429",
+        "MB (highest)",
+    ):
         table.add_column(title)
     for one in found.values():
         table.add_row(
@@ -185,7 +213,7 @@ def main(asked: Benchmark) -> None:
             f"{one['pictures_a_minute']:.1f}",
             *(f"{one[name]:.2f}" for name in ("p50", "p90", "p99")),
             str(one["turned_away"]),
-            f"{one['megabytes_before']:.0f} → {one['megabytes_after']:.0f}",
+            f"{one['megabytes_before']:.0f} → {one['megabytes_after']:.0f} ({one['megabytes_peak']:.0f})",
         )
     console.print(table)
     gain = found["all"]["pictures_a_minute"] / found["one"]["pictures_a_minute"]

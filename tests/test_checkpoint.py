@@ -98,6 +98,59 @@ def test_dtype_converts_only_floating_point(tmp_path):
     assert torch.equal(tensors["steps"], state["steps"])
 
 
+@given(
+    rows=st.integers(1, 5), columns=st.integers(1, 40), seed=st.integers(0, 1000), size=st.floats(1e-6, 1e6)
+)
+def test_a_coarse_tensor_is_off_by_half_a_step_at_most(tmp_path_factory, rows, columns, seed, size):
+    folder = tmp_path_factory.mktemp("coarse")
+    generator = torch.Generator().manual_seed(seed)
+    state = {"a": size * torch.randn(rows, columns, 2, generator=generator), "b": torch.randn(3, 3)}
+    state["a"][0] = 0
+    checkpoint.save(folder, state, CONFIG, dtype=torch.bfloat16, coarse=["a"])
+    _, loaded = checkpoint.load(folder, type(CONFIG))
+    assert loaded["b"].dtype == torch.bfloat16
+    assert loaded.keys() == state.keys()
+    largest = state["a"].abs().amax(dim=(1, 2), keepdim=True)
+    assert ((loaded["a"] - state["a"]).abs() <= largest / 253.9).all()
+    # Rounding what is rounded already changes nothing.
+    again = tmp_path_factory.mktemp("again")
+    checkpoint.save(again, loaded, CONFIG, coarse=["a"])
+    torch.testing.assert_close(checkpoint.load(again, type(CONFIG))[1]["a"], loaded["a"])
+
+
+def test_coarse_tensors_take_a_quarter(tmp_path):
+    state = {"a": torch.randn(256, 256)}
+    checkpoint.save(tmp_path / "whole", state, CONFIG)
+    checkpoint.save(tmp_path / "coarse", state, CONFIG, coarse=["a"])
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "coarse")]
+    assert sizes[1] < 0.27 * sizes[0]
+
+
+def test_large_weights_with_rows_are_those_that_may_be_coarse(tmp_path):
+    state = {
+        "a.weight": torch.randn(128, 128),
+        "kernel.weight": torch.randn(64, 64, 3, 3),
+        "small.weight": torch.randn(127, 129),
+        "long.weight": torch.randn(2**15),
+        "axes": torch.randn(256, 256),
+    }
+    assert checkpoint.matrices(state) == ["a.weight", "kernel.weight"]
+    checkpoint.save(tmp_path, state, CONFIG, dtype=torch.bfloat16, coarse=checkpoint.matrices(state))
+    _, loaded = checkpoint.load(tmp_path, type(CONFIG))
+    off = (loaded["kernel.weight"] - state["kernel.weight"]).abs().amax(dim=(1, 2, 3))
+    assert (off <= state["kernel.weight"].abs().amax(dim=(1, 2, 3)) / 254 + 1e-6).all()
+
+
+def test_what_cannot_be_coarse_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"coarse: a is torch\.float32 of shape \(3,\)"):
+        checkpoint.save(tmp_path, {"a": torch.ones(3)}, CONFIG, coarse=["a"])
+    checkpoint.save(tmp_path, {"a": torch.ones(3, 3)}, CONFIG)
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(described | {"coarse": ["a"]}))
+    with pytest.raises(LimnerError, match='"coarse" tensors that model'):
+        checkpoint.load(tmp_path, type(CONFIG))
+
+
 def test_tied_weights_are_stored_once_and_views_apart(tmp_path):
     whole = torch.randn(100, 100)
     state = {"embedding": whole, "head": whole, "column": whole[:, 1], "upper": whole[:50], "turned": whole.T}

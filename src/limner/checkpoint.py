@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,16 +26,29 @@ from limner.errors import LimnerError
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 WAITING = ".next"
+# What a coarse tensor's steps are called, after its own name.
+SCALES = ".steps"
+# From how many numbers on eight bits for each are worth a step for each row.
+MANY = 2**14
 
 C = TypeVar("C")
 
 
-def save(folder: Path, state: Mapping[str, Tensor], config: Any, *, dtype: torch.dtype | None = None) -> None:
+def save(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    config: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    coarse: Collection[str] = (),
+) -> None:
     """Write `state` and `config` into `folder`, replacing what was there in one step.
 
     `config` is a (nested) dataclass instance; `dtype`, if given, is what real-valued tensors are stored as.
-    Other files in the folder are left alone. Tensors that are one and the same are stored once.
-    Raises ValueError for a config that would not read back equal, LimnerError where nothing can be written.
+    Tensors named in `coarse` are stored in eight bits, with a scale for each row; loaded, each number is off
+    by at most a 254th of the largest of its row. Other files in the folder are left alone. Tensors that are
+    one and the same are stored once. Raises ValueError for a config that would not read back equal, or a
+    coarse tensor that has no rows, LimnerError where nothing can be written.
     """
     described = _describe(config)
     try:
@@ -44,9 +57,14 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Any, *, dtype: torch
         waiting_config = folder / (CONFIG + WAITING)
         try:
             tensors, aliases = _separate(state, dtype)
+            rounded = {name: _rounded(name, state[name]) for name in sorted(coarse)}
+            for name, (rows, scales) in rounded.items():
+                tensors |= {name: rows, name + SCALES: scales}
             save_file(tensors, waiting)
             _sync(waiting)
             described |= {"aliases": aliases, "sha256": _sha256(waiting)}
+            if rounded:
+                described["coarse"] = list(rounded)
             waiting_config.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             _sync(waiting_config)
         except BaseException:
@@ -78,11 +96,23 @@ def load(
 ) -> tuple[C, dict[str, Tensor]]:
     """The config, as a `config_type`, and the tensors on `device`, in the dtype they were stored as.
 
-    Raises LimnerError, naming the file, when something is missing, damaged or of another kind.
+    Coarse ones come in float32. Raises LimnerError, naming the file, when something is missing, damaged or of
+    another kind.
     """
     described, weights = _find(folder)
     config = _config_from(described, config_type, folder / CONFIG)
     tensors = _read(weights, device)
+    coarse = described.get("coarse", [])
+    whole = isinstance(coarse, list) and all(
+        {str(name), f"{name}{SCALES}"} <= tensors.keys() for name in coarse
+    )
+    if not whole:
+        raise LimnerError(
+            f'{folder / CONFIG} has "coarse" tensors that {weights.name} has not: copy both again from their '
+            "source"
+        )
+    for name in coarse:
+        tensors[name] = tensors[name].float() * tensors.pop(name + SCALES)
     aliases = described.get("aliases", {})
     if not isinstance(aliases, dict) or not {*map(str, aliases.values())} <= tensors.keys():
         raise LimnerError(
@@ -187,6 +217,27 @@ def _separate(
         kept.add(memory.data_ptr())
         tensors[name] = stored.clone(memory_format=torch.contiguous_format) if shares else stored.contiguous()
     return tensors, aliases
+
+
+def matrices(state: Mapping[str, Tensor]) -> list[str]:
+    """The names that `coarse` is for: weights of `MANY` numbers, in rows."""
+    return [
+        name
+        for name, value in state.items()
+        if name.endswith("weight") and value.ndim >= 2 and value.numel() >= MANY
+    ]
+
+
+def _rounded(name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """A tensor's rows in steps of a 127th of each one's largest number, and these steps, (r, 1, …)."""
+    if tensor.ndim < 2 or not tensor.is_floating_point():
+        raise ValueError(
+            f"coarse: {name} is {tensor.dtype} of shape {tuple(tensor.shape)}; give real matrices"
+        )
+    whole = tensor.detach().to("cpu", torch.float32)
+    steps = whole.abs().amax(dim=tuple(range(1, whole.ndim)), keepdim=True) / 127
+    rows = (whole / steps.clamp(min=torch.finfo(torch.float32).tiny)).round().clamp(-127, 127)
+    return rows.to(torch.int8).contiguous(), steps
 
 
 def _find(folder: Path) -> tuple[dict[str, Any], Path]:

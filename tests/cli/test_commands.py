@@ -48,7 +48,10 @@ def test_compile_reaches_every_training_of_a_recipe():
         assert not any(config.compile for config in trainings(recipe)), room
         assert all(config.compile for config in trainings(compiled(recipe))), room
         assert len(trainings(recipe)) == {
-            "line": 4,
+            "line": 7,
+            "clip": 2,
+            "prior": 2,
+            "decoder": 2,
             "vqvae": 2,
             "vqvae2": 3,
             "glide": 6,
@@ -367,6 +370,7 @@ def test_what_cannot_be_served_is_refused(refuses, monkeypatch):
     assert refuses("serve", "--models", "dalle2,,glide").startswith(
         "models is 'dalle2,,glide': give painters"
     )
+    assert "give one without /, such as mine=dalle2" in refuses("serve", "--models", "a/b=dalle2")
     assert refuses("serve", "--port", "65536").startswith("port is 65536")
     assert refuses("serve", "--queue", "0").startswith("queue is 0")
     assert refuses("serve", "--lifetime", "0").startswith("lifetime is 0")

@@ -27,6 +27,7 @@ OPTIONS = {
         ),
         *(
             "model",
+            "negative-prompt",
             "out",
             "precision",
             "prior",
@@ -48,11 +49,11 @@ OPTIONS = {
     ],
     "inpaint": [
         *("clip-guidance", "count", "device", "guidance", "guidance-kind", "model", "out", "precision"),
-        *("seed", "size", "steps", "weights"),
+        *("negative-prompt", "seed", "size", "steps", "weights"),
     ],
     "redraw": [
         *("clip-guidance", "count", "device", "guidance", "guidance-kind", "model", "out", "precision"),
-        *("seed", "size", "steps", "strength", "weights"),
+        *("negative-prompt", "seed", "size", "steps", "strength", "weights"),
     ],
     "vary": ["count", "device", "model", "out", "seed", "sheet", "size", "strength", "weights"],
     "blend": ["device", "model", "noise", "out", "seed", "sheet", "size", "steps", "weights"],

@@ -39,6 +39,14 @@ def refused(done, *words):
         (["a pear", "--condition", "clip", "--text-guidance", "2"], ["text_guidance is 2.0", "told clip"]),
         (["a pear", "--condition", "neither", "--guidance", "2"], ["guidance is 2.0", "told neither"]),
         (["a pear", "--model", "glide", "--condition", "text"], ["condition is text", "only dalle2"]),
+        (
+            ["a pear", "--model", "dalle1", "--negative-prompt", "red"],
+            ["negative_prompt is red", "only dalle2"],
+        ),
+        (
+            ["a pear", "--negative-prompt", "red", "--guidance", "0"],
+            ["negative_prompt is 'red'", "guidance is 0"],
+        ),
         (["a pear", "--model", "dalle9"], ["model is 'dalle9'", "dalle2"]),
         (["a pear", "--count", "0"], ["count is 0", "1 to 64"]),
         (["a pear", "--steps", "0"], ["steps is 0"]),

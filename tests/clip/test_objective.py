@@ -18,7 +18,13 @@ from limner.clip import (
     contrastive_objective,
     unit,
 )
-from limner.clip.objective import CaptionedPictures, caption_groups, forgotten
+from limner.clip.objective import (
+    CaptionedPictures,
+    SeenAndCaptioned,
+    caption_groups,
+    forgotten,
+    locked_objective,
+)
 from limner.draws import Draws
 
 CONFIG = ClipConfig(
@@ -171,6 +177,25 @@ def test_objective_is_the_loss_of_the_pair_whatever_the_chunk_or_the_padding():
         for rows in (full, padded):
             found = contrastive_objective(chunk)(model, rows, Draws(range(8))).total
             torch.testing.assert_close(found, expected)
+
+
+def test_before_a_finished_picture_tower_it_is_the_loss_of_the_pair_and_the_captions_gradient():
+    model, full = clip(), batch()
+    full.ids[3] = full.ids[5]
+    whole = contrastive_objective()(model, full, Draws(range(8)))
+    whole.total.backward()
+    expected = {name: value.grad for name, value in model.text.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    seen = unit(model.encode_image(full.pictures).pooled.detach())
+    found = locked_objective(model.scale.item())(
+        model.text, SeenAndCaptioned(seen, nn.functional.pad(full.ids, (0, 2))), Draws(range(8))
+    )
+    torch.testing.assert_close(found.total, whole.total)
+    assert found.report["retrieval"] == whole.report["retrieval"]
+    found.total.backward()
+    for name, value in model.text.named_parameters():
+        torch.testing.assert_close(value.grad, expected[name], msg=name)
+    assert all(value.grad is None for value in model.vision.parameters())
 
 
 def test_retrieval_is_the_share_that_finds_its_partner():

@@ -64,7 +64,7 @@ def test_rows_and_pictures(press, tmp_path) -> None:
     rows = fetched(press, tmp_path / "out")
     apple = rows["noto/1f34e.png"]
     assert apple["captions"][:2] == ["a red apple", "a red apple, Noto style"]
-    assert len(apple["captions"]) == 10
+    assert len(apple["captions"]) == 20
     assert (apple["name"], apple["style"], apple["hexcode"]) == ("red apple", "noto", "1F34E")
     assert (apple["keywords"], apple["group"]) == (["fruit", "ripe"], "food-drink")
     assert (apple["colours"], apple["skin_tone"]) == (["red"], None)

@@ -19,7 +19,7 @@ from limner.data.sample import sample_dir
 from limner.errors import LimnerError
 from limner.evaluation.features import WIDTH, Trunk
 from limner.evaluation.recognition import Judge, load_judge
-from limner.evaluation.reconstruction_table import CELL, GAP, MARGIN, chosen, contact_sheet
+from limner.evaluation.reconstruction_table import CELL, GAP, MARGIN, Lost, chosen, contact_sheet
 from limner.evaluation.reconstructions import (
     Originals,
     Returned,
@@ -27,6 +27,7 @@ from limner.evaluation.reconstructions import (
     found,
     held_out,
     judged,
+    lost,
     matched,
     mean_picture,
     measured,
@@ -97,7 +98,11 @@ def test_a_model_is_asked_a_few_pictures_at_a_time(originals: Originals, autoenc
 
 
 def picture_of(style: str, hexcode: str, **facts: object) -> Record:
-    return Record(Path(f"{style}/{hexcode}.png"), (hexcode,), {"style": style, "hexcode": hexcode, **facts})
+    return Record(
+        Path(f"{style}/{hexcode}.png"),
+        (hexcode,),
+        {"style": style, "hexcode": hexcode, "name": hexcode, **facts},
+    )
 
 
 def seen(records: list[Record], features: Tensor) -> Originals:
@@ -120,6 +125,8 @@ def test_another_style_s_drawing_recognises_what_lies_nearest():
     assert known["all"].originals.value == known["faces"].reconstructions.value == 1
     assert known["all"].originals.total == 6
     assert known["all"].reconstructions.value == pytest.approx(5 / 6)
+    assert lost(seen(records, features), back) == [Lost(1, "B", "x", "C")]
+    assert lost(seen(records, features), features) == []
     flags = known["flags"]
     assert flags.ratio is not None
     assert (flags.reconstructions.value, flags.ratio.value, flags.ratio.total) == (0.5, 0.5, 2)
@@ -198,15 +205,18 @@ def test_every_number_of_the_tables_is_there(out: Path):
 
     text = (out / "reconstructions.md").read_text()
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert [len(table) for table in tables] == [2 + 4, 2 + 4 * 2]
+    assert [len(table) for table in tables] == [2 + 4, 2 + 4 * 2, 2 + 3]
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
     assert "for want of weights: vqvae." in text
     assert "the judge knows no names of them: faces, flags." in text
     assert "24,576 bits" in text
     assert sorted(path.name for path in out.iterdir()) == [
-        *("reconstructions.json", "reconstructions.md", "reconstructions.png")
+        *("reconstructions.json", "reconstructions.md", "reconstructions.png"),
+        "reconstructions_failures.png",
     ]
+    for row in rows.values():
+        assert 0 < len(row["lost"]) <= 16
 
 
 def test_the_sheet_shows_originals_above_what_came_back(out: Path, originals: Originals):

@@ -22,6 +22,7 @@ from limner.errors import LimnerError
 from limner.evaluation import suite
 from limner.evaluation.copying import copying, nearest
 from limner.evaluation.emoji600 import Request, requests
+from limner.evaluation.failures import SHOWN, chosen, failures
 from limner.evaluation.features import WIDTH
 from limner.evaluation.intervals import bootstrap, wilson
 from limner.evaluation.layout import Thing, cut_out, things
@@ -33,6 +34,7 @@ from limner.evaluation.marks import (
     GROUND,
     RECOGNISED,
     RELATION,
+    Marks,
     marked,
     placed,
     real,
@@ -96,6 +98,9 @@ class Exact(Judge):
         apart = torch.cdist(features, self.known)
         right = torch.tensor([KNOWN.index(name) for name in names])
         return (apart < apart.gather(1, right[:, None])).sum(dim=1)
+
+    def answers(self, features: Float[Tensor, "n f"]) -> list[str]:
+        return [KNOWN[number] for number in torch.cdist(features, self.known).argmin(dim=1).tolist()]
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +177,48 @@ def test_an_empty_ground_is_a_ground_and_nothing_else(exact: Judge):
     assert not any(found[1].values())
 
 
+def test_what_is_wrong_is_said(exact: Judge):
+    other = binding("automobile", "green", "grey")
+    asked = [
+        drawing("lemon"),
+        pair("lemon", "automobile", "above"),
+        several("strawberry", 3),
+        binding("automobile", "purple", "yellow"),
+        drawing("cow"),
+    ]
+    empty = Image.new("RGB", (64, 64), "white")
+    shown = [
+        real(drawing("cow"), FILES),
+        real(pair("automobile", "lemon", "above"), FILES),
+        real(several("strawberry", 2), FILES),
+        real(other, FILES),
+        real(drawing("cow"), FILES),
+    ]
+    found = failures(exact, asked, shown, marked(exact, asked, shown))
+    assert [one.number for one in found] == [0, 1, 2, 3]  # the cow is right
+    said = [one.wrong for one in found]
+    assert said[0].startswith("seen as “cow”")
+    assert said[1:] == [
+        "which is where is not as asked",
+        "two things",
+        "most of it is green; the ground is grey",
+    ]
+    nothing = failures(exact, asked[1:2], [empty], marked(exact, asked[1:2], [empty]))
+    assert [one.wrong for one in nothing] == ["nothing stands out from the ground"]
+
+
+def test_failures_are_of_every_group_in_turn():
+    asked = [*(replace(drawing(name), prompt=f"{name} {n}") for n in range(9) for name in KNOWN)]
+    asked += [several("cow", 2), several("cow", 3)]
+    bad: list[Marks] = [{FIRST: False, RECOGNISED: False}] * 63 + [{COUNT: False, ALL: False}] * 2
+    found = chosen(asked, bad)
+    assert len(found) == SHOWN
+    assert {63, 64} <= set(found)
+    assert found != [*range(14), 63, 64]
+    assert found == chosen(asked, bad)
+    assert chosen(asked[:1], [{FIRST: True, RECOGNISED: True}]) == []
+
+
 def test_the_table_counts_and_its_intervals_keep_names_together():
     asked = [drawing("lemon"), drawing("cow"), drawing("key"), several("cow", 2), several("cow", 3)]
     single = [{FIRST: hit, RECOGNISED: True} for hit in (True, False, False)]
@@ -242,12 +289,18 @@ def test_the_whole_of_it_on_a_few_prompts(untrained: Path, stranger: Path, tmp_p
         asked=asked,
     )
     made = {path.name for path in told.parent.iterdir()}
-    assert made == {"emoji600.md", "emoji600.json", "emoji600_sheet.png", "emoji600_copies.png"}
+    pictures = {f"emoji600_{name}.png" for name in ("sheet", "copies", "failures")}
+    assert made == {"emoji600.md", "emoji600.json", *pictures}
     known = json.loads((told.parent / "emoji600.json").read_text())
     assert [row["prompt"] for row in known["prompts_and_marks"]] == [one.prompt for one in asked]
     assert known["cloud"]["real_frechet"] >= 0
     text = told.read_text()
-    for title in ("names in a trained style (4)", "unseen relations and unseen counts (2)", "copies?"):
+    for title in (
+        "names in a trained style (4)",
+        "unseen relations and unseen counts (2)",
+        "copies?",
+        "failures\n",
+    ):
         assert title in text
 
 

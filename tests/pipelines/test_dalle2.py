@@ -325,6 +325,85 @@ def test_the_decoder_is_told_what_is_asked_each_at_its_own_guidance(
     torch.testing.assert_close(painter.draw(read, imagined, settings).pictures, wanted, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("condition", "guidance", "text_guidance", "weights"),
+    [
+        # Of the decoder's guesses: told what is asked for, the embedding alone, the negative prompt alone.
+        ("both", 3.0, None, (3, 0, -2)),
+        ("both", 3.0, 2.0, (2, 1, -2)),
+        ("clip", 3.0, None, (0, 3, -2)),
+        # Guidance of 1 leads away from nothing, and the prior's alone does.
+        ("both", 1.0, None, (1, 0, 0)),
+    ],
+)
+def test_what_the_decoder_is_led_away_from_is_the_negative_prompt(
+    painter, read, imagined, condition, guidance, text_guidance, weights
+):
+    spec = painter.decoder.config.diffusion
+    x = Draws([mix(c.seed, "decoder") for c in read.commissions]).normal(3, 64, 64)
+    t = torch.full((3,), float(spec.levels().log_snr_spaced(1).t[0]))
+    picture = imagined.embeddings * 16**0.5
+    negative = painter.understand([Commission("two fish", c.seed) for c in read.commissions]).caption
+    with torch.inference_mode():
+        guesses = [
+            painter.decoder(x, t, picture=picture, keep_picture=torch.full((3,), keep), caption=caption)
+            for keep, caption in ((True, read.caption), (True, read.empty), (False, negative))
+        ]
+    wanted = sum(w * guess for w, guess in zip(weights, guesses, strict=True)).clamp(-1, 1)
+    settings = dataclasses.replace(
+        QUICK,
+        steps=1,
+        condition=condition,
+        guidance=guidance,
+        text_guidance=text_guidance,
+        negative_prompt="two fish",
+    )
+    torch.testing.assert_close(painter.draw(read, imagined, settings).pictures, wanted, atol=2e-5, rtol=0)
+
+
+def test_what_the_prior_is_led_away_from_is_the_negative_prompt(painter, read):
+    settings = dataclasses.replace(
+        QUICK, prior_guidance=2.5, prior_candidates=1, prior_steps=1, negative_prompt="two fish"
+    )
+    config, levels = painter.prior.config, painter.prior.config.diffusion.levels()
+    negative = painter.understand([Commission("two fish", c.seed) for c in read.commissions]).caption
+    x = Draws([mix(c.seed, "prior", 0) for c in read.commissions]).normal(config.embedding)
+    t = torch.full((3,), float(levels.respace(1).t[0]))
+    with torch.inference_mode():
+        given, against = (
+            painter.prior(x, t, tokens=c.tokens, caption=c.embedding, mask=c.mask)
+            for c in (read.caption, negative)
+        )
+    by_hand = unit(against + 2.5 * (given - against))
+    torch.testing.assert_close(painter.imagine(read, settings).embeddings, by_hand, atol=1e-5, rtol=1e-4)
+
+
+def test_no_negative_prompt_is_an_empty_one_and_another_paints_another_picture(painter):
+    def paint(**more):
+        (image,) = painter.paint("a pear", size=64, settings=dataclasses.replace(QUICK, **more))
+        return image.tobytes()
+
+    plain = paint()
+    assert paint(negative_prompt="") == plain
+    assert paint(negative_prompt="two fish") != plain
+    assert paint(negative_prompt="two fish") != paint(negative_prompt=LONG)
+
+
+def test_a_picture_says_what_it_was_led_away_from(painter):
+    def told(**more):
+        settings = dataclasses.replace(QUICK, **more)
+        return json.loads(painter.metadata(Commission("a pear", 0), size=64, settings=settings)["settings"])
+
+    assert told(negative_prompt="two fish")["negative_prompt"] == "two fish"
+    assert "negative_prompt" not in told()
+
+
+def test_a_negative_prompt_of_which_cleaning_leaves_nothing_is_refused(painter):
+    settings = dataclasses.replace(QUICK, negative_prompt="&nbsp;")
+    with pytest.raises(ValueError, match=r"^negative_prompt is '&nbsp;', without a word"):
+        painter.paint("a pear", settings=settings)
+
+
 def test_nothing_is_imagined_for_a_decoder_that_is_not_told(painter, read):
     told = painter.imagine(read, dataclasses.replace(QUICK, condition="text"))
     torch.testing.assert_close(told.embeddings, read.embedding)

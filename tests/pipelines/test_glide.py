@@ -11,14 +11,16 @@ from PIL import Image
 
 import limner
 from limner.diffusion.guidance import held
-from limner.diffusion.process import Denoised
+from limner.diffusion.process import Denoised, denoiser
+from limner.draws import Draws, mix
 from limner.errors import LimnerError
+from limner.glide import read_ids
 from limner.pipelines import GlideSettings
 from limner.pipelines.glide import Glide
 from limner.pipelines.glide_parts import PARTS, digest
 from limner.pipelines.known import box_mask, known_of, mask_of
 from limner.pipelines.pictures import seen
-from limner.pipelines.settings import commissions
+from limner.pipelines.settings import Commission, commissions
 from limner.pipelines.stages import Drawn, Enlarged, Read, to_images
 from limner.text import CaptionTokenizer
 
@@ -110,6 +112,44 @@ def test_without_words_the_words_do_not_matter(painter):
     led = replace(settings, guidance_kind="both", clip_guidance=20.0)
     (pear,), (fish,) = (painter.paint(prompt, size=16, settings=led) for prompt in ("a pear", "two fish"))
     assert not same(pear, fish)
+
+
+def test_guidance_leads_away_from_the_negative_prompt(painter):
+    """By hand, at the noisiest level: one step returns x̂_0 as it is."""
+    base, wanted = painter.base, [Commission("a pear", 3), Commission("two fish", 4)]
+    spec = base.config.diffusion
+    read = painter.read(wanted)
+    negative = painter.read([Commission("a large green fish", 0)] * 2)
+    x = Draws([mix(c.seed, "base") for c in wanted]).normal(3, 16, 16)
+    t = torch.full((2,), float(spec.levels().log_snr_spaced(1).t[0]))
+    with torch.inference_mode():
+        given, against = (
+            denoiser(
+                lambda x, t, ids=ids: base.predict(x, t, caption=base.read(*read_ids(ids)), known=None),
+                spec.levels(),
+                spec.prediction,
+                learned_variance=spec.learned_variance,
+            )(x, t).x0
+            for ids in (read.ids, negative.ids)
+        )
+    by_hand = (against + 3 * (given - against)).clamp(-1, 1)
+    settings = replace(QUICK, sampler="dpm++", steps=1, guidance=3.0, negative_prompt="a large green fish")
+    torch.testing.assert_close(painter.draw(read, settings).pictures, by_hand, atol=1e-4, rtol=0)
+
+
+def test_no_negative_prompt_is_an_empty_one_and_another_paints_another_picture(painter):
+    def paint(**more):
+        return painter.paint("a pear", size=16, settings=replace(QUICK, **more))[0]
+
+    plain = paint()
+    assert same(paint(negative_prompt=""), plain)
+    assert not same(paint(negative_prompt="two fish"), plain)
+    told = painter.metadata(
+        Commission("a pear", 0), size=16, settings=replace(QUICK, negative_prompt="two fish")
+    )
+    assert json.loads(told["settings"])["negative_prompt"] == "two fish"
+    with pytest.raises(ValueError, match=r"^negative_prompt is '&nbsp;', without a word"):
+        paint(negative_prompt="&nbsp;")
 
 
 # --- mending -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from limner.pipelines.settings import (
     LONGEST_PROMPT,
     MOST_RANKED,
     Commission,
+    GlideSettings,
     PaintSettings,
     TokenSettings,
     checked_model,
@@ -111,6 +112,34 @@ def test_guidance_is_a_number_in_bounds(name, given_):
         ValueError, match=f"^{name} is {re.escape(repr(given_))}: give a number from 0 to 100"
     ):
         replace(PaintSettings(), **{name: given_})
+
+
+@pytest.mark.parametrize(
+    ("painter", "given_", "message"),
+    [
+        (PaintSettings, {"negative_prompt": " "}, "^negative_prompt is ' ', without a word"),
+        (PaintSettings, {"negative_prompt": "a" * 1001}, "^negative_prompt is 1001 characters long"),
+        (
+            PaintSettings,
+            {"condition": "neither"},
+            "^negative_prompt is 'blue', but the decoder is told neither",
+        ),
+        (PaintSettings, {"guidance": 0.5}, r"guidance is 0\.5 and .* below 1 leads toward it"),
+        (PaintSettings, {"prior_guidance": 0.0}, "prior_guidance is 0, which below 1"),
+        (PaintSettings, {"prior_guidance": 1.0, "guidance": 1.0}, "at 1 leads away from nothing"),
+        (PaintSettings, {"prior": "none", "guidance": 1.0}, "'blue' and guidance is 1, which at 1"),
+        (GlideSettings, {"guidance_kind": "clip"}, "^negative_prompt is 'blue', but CLIP alone guides"),
+        (GlideSettings, {"guidance": 1.0}, "at 1 leads away from nothing"),
+        (GlideSettings, {"guidance": 0.9}, "below 1 leads toward it"),
+    ],
+)
+def test_a_negative_prompt_is_words_that_something_leads_away_from(painter, given_, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        painter(**{"negative_prompt": "blue", **given_})
+    assert len(str(caught.value)) < 180
+    assert painter(negative_prompt="blue", guidance=3.0).described()["negative_prompt"] == "blue"
+    # One of the two is enough.
+    assert PaintSettings(negative_prompt="blue", guidance=1.0).negative_prompt == "blue"
 
 
 def test_words_are_guided_apart_only_from_what_is_told_beside_them():

@@ -1,5 +1,6 @@
 """A line of the smallest networks with random weights: it paints noise, by all the rules of a trained one."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,17 @@ from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
 from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
+from limner.dalle_mini import DalleMini, DalleMiniConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.dvae import DVae, DVaeConfig
+from limner.formats import dalle_mini as formats_dalle_mini
 from limner.formats import glide as formats_glide
-from limner.formats import glide_clip
+from limner.formats import glide_clip, taming
 from limner.formats.places import give
 from limner.glide import Glide, GlideConfig, TextEncoderConfig
 from limner.layers.unet import UNetConfig
 from limner.text import CaptionTokenizer
+from limner.vqgan import VqGan, VqGanConfig
 
 WIDTH = 32
 EMBEDDING = 16
@@ -187,6 +191,51 @@ def write_glide(folder: Path, *, seed: int = 0, inpaint: bool = True) -> Path:
     captions = ["a pear", "two fish", "a large green fish", "a red apple"] * 4
     for part in ("base", "upsampler"):
         CaptionTokenizer.train(captions, 300).save(folder / part / "bpe.json")
+    return folder
+
+
+def write_dalle_mini(folder: Path, *, seed: int = 0) -> Path:
+    """A DALL-E mini in the files of min-dalle: letters for words, 4×4 codes of 2×2 pixels."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "Ġ", *"abcdefghijklmnopqrstuvwxyz"]
+    config = DalleMiniConfig(
+        text_context=24,
+        text_vocabulary=40,
+        padding=1,
+        image_vocabulary=13,
+        codes=12,
+        start=12,
+        grid=4,
+        width=64,
+        hidden=20,
+        heads=1,
+        encoder_layers=1,
+        decoder_layers=1,
+    )
+    codes = VqGanConfig(
+        resolution=256,
+        stem=32,
+        widths=(32, 64),
+        depth=1,
+        attention=(2,),
+        latent=8,
+        codes=12,
+        width=6,
+        choice="nearest",
+        pixels="unit",
+    )
+    torch.manual_seed(seed)
+    transformer, vqgan = DalleMini(config), VqGan(codes)
+    for name, tensor in transformer.state_dict().items():
+        if "norm" not in name:
+            tensor.normal_(std=0.3)
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    named = give(formats_dalle_mini.places(config), transformer.state_dict())
+    for half in ("encoder", "decoder"):
+        inside = {name.partition(":")[2]: one for name, one in named.items() if name.startswith(f"{half}:")}
+        torch.save(inside, folder / f"{half}.pt")
+    torch.save(give(taming.detoker_places(codes), vqgan.decoder.state_dict()), folder / "detoker.pt")
     return folder
 
 

@@ -1,7 +1,10 @@
 import contextlib
 import importlib.util
 import io
+import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from limner.server.running import Draining
 from limner.server.service import clip_of
 
 TESTS = Path(__file__).parents[1]
+SRC = TESTS.parent / "src"
 KINDS = ("dalle2", "glide", "dalle1")
 
 
@@ -38,12 +42,13 @@ def lines(tiny, tmp_path_factory):
         "dalle2": tiny.write(folder / "dalle2"),
         "glide": tiny.write_glide(folder / "glide"),
         "dalle1": tiny.write_dalle1(folder / "dalle1"),
+        "dalle_mini": tiny.write_dalle_mini(folder / "dalle_mini"),
     }
 
 
 @pytest.fixture(scope="session")
 def painters(lines):
-    return {kind: limner.load(kind, weights=lines[kind]) for kind in KINDS}
+    return {kind: limner.load(kind, weights=folder) for kind, folder in lines.items()}
 
 
 @contextlib.contextmanager
@@ -60,6 +65,12 @@ def running(service):
         server.should_exit = True
         thread.join(60)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Runs a service."""
+    return running
 
 
 @pytest.fixture(scope="session")
@@ -105,3 +116,28 @@ def photo():
     mask = Image.new("RGBA", (48, 48), "black")
     mask.paste((0, 0, 0, 0), (12, 12, 36, 36))
     return png(Image.fromarray(colours)), png(mask)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """`limner serve` as a process of its own, and its address."""
+    processes = []
+
+    def start(*arguments, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "limner", "serve", "--port", "0", *arguments],
+            env={**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+            | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        said = process.stdout.readline()
+        assert said.startswith("serving "), process.stderr.read()
+        return process, said.split(" at ")[1].split("/v1")[0]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()

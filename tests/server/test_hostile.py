@@ -2,6 +2,7 @@
 
 import base64
 import io
+import socket
 import struct
 import zlib
 
@@ -189,6 +190,9 @@ def test_embeddings_of_what_cannot_be_embedded(http):
     broken = base64.b64encode(b"no picture").decode()
     shape(embed(f"data:image/png;base64,{broken}"), 400, "input")
     shape(embed(f"data:image/png;base64,{base64.b64encode(bomb(60_000, 60_000)).decode()}"), 400, "input")
+    # Each is small, and five of the largest that are taken are too much at once.
+    large = f"data:image/png;base64,{base64.b64encode(png(mode='L', size=(4096, 4096))).decode()}"
+    assert "pixels in all" in shape(embed([large] * 5), 400, "input")
     shape(embed("a", dimensions=3), 400, "dimensions")
     shape(embed("a", model="dalle2"), 404, "model")
 
@@ -215,7 +219,21 @@ def test_what_is_not_for_a_method(http):
     shape(http.delete("/v1/models"), 405)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("host", [b"x:y", b"a b", b"//else", b"[::1", b"", b"\xff", b"x" * 3000])
+def test_a_host_that_is_none_breaks_nothing(address, host):
+    """Addresses of pictures begin with it."""
+    name, port = address.removeprefix("http://").split(":")
+    body = b'{"prompt": "a", "size": "64x64", "steps": 1}'
+    with socket.create_connection((name, int(port)), timeout=120) as asks:
+        asks.sendall(
+            b"POST /v1/images/generations HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        said = b"".join(iter(lambda: asks.recv(65536), b""))
+    assert said.split()[1] in (b"200", b"400"), said[:300]
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.dictionaries(
         st.sampled_from(

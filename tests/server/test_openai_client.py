@@ -118,6 +118,30 @@ def test_an_edit_paints_where_the_mask_is_transparent_and_nowhere_else(client, p
     assert picture.text["mask"] == fingerprint(white)
 
 
+@pytest.mark.parametrize("model", ["dalle2", "glide"])
+def test_a_negative_prompt_leads_away_and_an_empty_one_is_none(client, painters, model):
+    size = {"dalle2": 64, "glide": 16}[model]
+
+    def paint(**more):
+        made = client.images.generate(
+            model=model,
+            prompt="a pear",
+            size=f"{size}x{size}",
+            response_format="b64_json",
+            extra_body=OURS | more,
+        )
+        return made.data[0].b64_json
+
+    plain, avoiding = paint(), paint(negative_prompt="two fish")
+    assert paint(negative_prompt="") == paint(negative_prompt=None) == plain != avoiding
+    painter = painters[model]
+    settings = replace(painter.usual, steps=2, negative_prompt="two fish")
+    (expected,) = painter.paint("a pear", size=size, seed=5, settings=settings)
+    picture = opened(base64.b64decode(avoiding))
+    assert picture.tobytes() == expected.tobytes()
+    assert json.loads(picture.text["settings"])["negative_prompt"] == "two fish"
+
+
 def test_an_edit_without_a_mask_paints_where_the_picture_is_transparent(client, photo):
     image, mask = photo
     holed = opened(image).convert("RGBA")
@@ -220,8 +244,13 @@ def test_what_is_wrong_is_the_clients_own_kind_of_error(client, photo):
         client.images.edit(model="dalle2", image=photo[0], mask=photo[1], prompt="a pear")
     with pytest.raises(openai.BadRequestError, match="glide cannot vary pictures, but dalle2 can"):
         client.images.create_variation(model="glide", image=photo[0])
-    with pytest.raises(openai.BadRequestError, match="negative_prompt is 'blue'"):
-        client.images.generate(prompt="a pear", extra_body={"negative_prompt": "blue"})
+    with pytest.raises(
+        openai.BadRequestError, match="negative_prompt is 'blue': dalle1 writes tokens"
+    ) as bad:
+        client.images.generate(model="dalle1", prompt="a pear", extra_body={"negative_prompt": "blue"})
+    assert bad.value.param == "negative_prompt"
+    with pytest.raises(openai.BadRequestError, match=r"negative_prompt is 'blue' and guidance is 0\.5"):
+        client.images.generate(prompt="a pear", extra_body={"negative_prompt": "blue", "guidance": 0.5})
     with pytest.raises(openai.BadRequestError, match="dalle1 writes tokens"):
         client.images.generate(model="dalle1", prompt="a pear", extra_body={"steps": 3})
 

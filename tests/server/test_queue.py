@@ -44,8 +44,8 @@ def line(work):
     line.join(SOON)
 
 
-def put(line, order, key="k", pictures=1):
-    return line.put(order, key=key, pictures=pictures)
+def put(line, order, key="k", pictures=1, caller="one"):
+    return line.put(order, key=key, pictures=pictures, caller=caller)
 
 
 def begun(work):
@@ -89,6 +89,67 @@ def test_the_line_is_bounded_and_says_when_to_come_again(line, work):
     assert 1 <= full.value.after <= 60
     assert line.waiting == 6
     assert line.working == 1
+
+
+def test_callers_take_turns_however_much_one_of_them_sends(line, work):
+    jobs = [put(line, "a")]
+    begun(work)
+    # Each wants something else, so each goes alone.
+    jobs += [put(line, f"m{number}", key=f"m{number}", caller="many") for number in range(3)]
+    jobs += [put(line, f"f{number}", key=f"f{number}", caller="few") for number in range(2)]
+    work.go.release(10)
+    for job in jobs:
+        job.result.result(SOON)
+    assert [order for (order,) in work.batches] == ["a", "m0", "f0", "m1", "f1", "m2"]
+
+
+def test_a_batch_is_shared_by_turns_and_sharing_it_costs_no_turn(line, work):
+    jobs = [put(line, "a")]
+    begun(work)
+    jobs += [put(line, f"m{number}", caller="many", pictures=2) for number in range(3)]
+    # The second caller's first job wants something else, and its second the same as the others.
+    jobs += [put(line, "x", key="other", caller="few"), put(line, "f", caller="few", pictures=2)]
+    work.go.release(10)
+    for job in jobs:
+        job.result.result(SOON)
+    # "f" is let in before the third of many, and "x" before it as well.
+    assert work.batches == [["a"], ["m0", "m1"], ["x"], ["m2", "f"]]
+
+
+def test_a_line_that_one_has_filled_is_open_to_another(line, work):
+    put(line, "a")
+    begun(work)
+    many = [put(line, f"m{number}", caller="many") for number in range(6)]
+    first = put(line, "f0", caller="few")
+    second = put(line, "f1", caller="few")
+    # The youngest of many had to go, and is told when to come again.
+    for job in many[4:]:
+        with pytest.raises(Full) as full:
+            job.result.result(SOON)
+        assert 1 <= full.value.after <= 60
+    third = put(line, "g", caller="third")
+    assert line.waiting == 6
+    # Now the three have 3, 2 and 1: many is the greediest, and gives way only to who has two fewer.
+    with pytest.raises(Full):
+        put(line, "m6", caller="many")
+    with pytest.raises(Full):
+        put(line, "f2", caller="few")
+    work.go.release(10)
+    for job in [*many[:3], first, second, third]:
+        assert job.result.result(SOON)
+
+
+def test_nothing_is_kept_of_callers_that_are_gone(line, work):
+    first = put(line, "a")
+    begun(work)
+    for number in range(50):
+        line.leave(put(line, "b", caller=number))
+    assert line._turns == []
+    last = put(line, "c", caller="last")
+    work.go.release(10)
+    assert first.result.result(SOON)
+    assert last.result.result(SOON)
+    assert line._turns == []
 
 
 def test_who_leaves_frees_a_place_and_is_not_painted(line, work):

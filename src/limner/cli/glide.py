@@ -64,6 +64,8 @@ class Options:
         float | None, arg(metavar="G", help_behavior_hint=f"(default: {CLIP_GUIDANCE})")
     ] = None
     """How strongly noised CLIP leads, where it does."""
+    negative_prompt: Annotated[str, arg(metavar='"PROMPT"', help_behavior_hint="(default: none)")] = ""
+    """What not to paint: guidance leads away from it, in place of leading from no words."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
     weights: Weights = None
@@ -87,6 +89,7 @@ class Options:
             guidance_kind=self.guidance_kind,
             guidance=self.guidance,
             clip_guidance=self.clip_guidance,
+            negative_prompt=self.negative_prompt,
             usual=usual,
         )
 

@@ -54,6 +54,7 @@ HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple" --count 16 --sheet --out 16.png
   limner paint "a red apple" --model dalle1 --count 4 --candidates 32
   limner paint "a red apple" --model glide --guidance-kind both
+  limner paint "a red apple" --negative-prompt "a green apple" --guidance 3
   limner paint "a red apple" --model downloads/glide
   limner paint "a red apple" --model downloads/dalle-mini"""
 
@@ -63,6 +64,7 @@ OWN = {
     "prior": ("dalle2",),
     "condition": ("dalle2",),
     "text_guidance": ("dalle2",),
+    "negative_prompt": ("dalle2", "glide"),
     "tile": ("dalle2",),
     "guidance_kind": ("glide",),
     "clip_guidance": ("glide",),
@@ -114,6 +116,10 @@ class Paint:
         None
     )
     """dalle2: the same of the text alone, beyond the CLIP embedding, which then has the other to itself."""
+    negative_prompt: Annotated[str | None, arg(metavar='"PROMPT"', help_behavior_hint="(default: none)")] = (
+        None
+    )
+    """dalle2 and glide: what not to paint: guidance leads away from it, in place of leading from no words."""
     guidance_kind: Annotated[GuidanceKind | None, arg(help_behavior_hint="(default: classifier-free)")] = None
     """glide: what leads to the words: the network without them, noised CLIP, or both."""
     clip_guidance: Annotated[
@@ -218,11 +224,13 @@ class Paint:
             checked_size(self.size, {"dalle1": TOKEN_SIZES, "glide": GLIDE_SIZES}.get(self.model, SIZES))
 
     def _paint_settings(self, usual: PaintSettings = UNCLIP) -> PaintSettings:
-        given = self._given("prior", "steps", "condition", "guidance", "text_guidance", "tile")
+        given = self._given(
+            *("prior", "steps", "condition", "guidance", "text_guidance", "negative_prompt", "tile")
+        )
         return replace(usual, **given)
 
     def _glide_settings(self, usual: GlideSettings = GLIDE) -> GlideSettings:
-        given = self._given("steps", "guidance", "guidance_kind", "clip_guidance")
+        given = self._given("steps", "guidance", "guidance_kind", "clip_guidance", "negative_prompt")
         return glide_settings(**given, usual=usual)
 
     def _token_settings(self, usual: TokenSettings = TOKENS) -> TokenSettings:

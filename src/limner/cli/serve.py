@@ -6,10 +6,12 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
 from tyro.conf import arg
 
 from limner.pipelines.settings import (
+    HUB,
     MODELS,
     OTHERS,
     Precision,
@@ -69,6 +71,7 @@ class Options:
         checked_whole("lifetime", self.lifetime, 1, LONGEST_LIFETIME)
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url is '{self.url}': give one that begins with http:// or https://")
+        hosts = self._hosts(keys)
         named = named_models(self.models)
         for model in named.values():
             if not is_place(model):
@@ -85,6 +88,7 @@ class Options:
             painters,
             clip=clip_of(painters),
             keys=keys,
+            hosts=hosts,
             public=self.url,
             limits=Limits(waiting=self.queue, lifetime=float(self.lifetime)),
         )
@@ -93,12 +97,23 @@ class Options:
         """See to what else is needed, once all is in order and before painters are loaded."""
 
     def _painter(self, name: str, model: str) -> "Served":
+        from limner.formats.hub import resolved
         from limner.pipelines import load
+        from limner.pipelines.folders import model_of
         from limner.server.painters import served
 
+        weights = resolved(Path(model)) if is_place(model) else None
+        kind = model if weights is None else model_of(weights)
         # What has no U-Net has no choice.
-        precision = self.precision if model not in ("dalle1", *OTHERS) else "fp32"
-        return served(name, load(model, device=self.device, precision=precision))
+        precision = self.precision if kind not in ("dalle1", *OTHERS) else "fp32"
+        return served(name, load(kind, weights=weights, device=self.device, precision=precision))
+
+    def _hosts(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that it answers to, none for all, where it is this machine's alone and has no key."""
+        if keys or not loopback(self.host):
+            return ()
+        public = urlsplit(self.url or "").hostname
+        return ("localhost", self.host, *(() if public is None else (public,)))
 
     def _keys(self) -> tuple[str, ...]:
         """The keys, of which one is needed where other machines get in. ValueError for a poor one."""
@@ -159,7 +174,11 @@ def named_models(models: str) -> dict[str, str]:
             raise ValueError(
                 f"models is '{models}': give painters with commas between, such as {','.join(MODELS)}"
             )
-        name = before if equals or model in MODELS or model.startswith("hub:") else Path(model).name
+        name = before if equals or model in MODELS else Path(model.removeprefix(HUB)).absolute().name
+        if not name or "/" in name:
+            raise ValueError(
+                f"models is '{models}', with the name '{name}': give one without /, such as mine={model}"
+            )
         if name in named or name == "clip":
             raise ValueError(f"models has '{name}' more than once: give another name, such as mine={model}")
         named[name] = model

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limner.clip.classifiers import Pooled, Tokens
-from limner.clip.model import MAX_SCALE, Clip, Pair
+from limner.clip.model import MAX_SCALE, Clip, Pair, TextTower, trimmed, unit
 from limner.diffusion.objective import noised
 from limner.diffusion.spec import DiffusionSpec
 from limner.distributed import averaged, gathered, rank
@@ -22,6 +22,14 @@ class CaptionedPictures:
     """Pictures in [-1, 1], (B, 3, H, W), and their captions' token ids, (B, L)."""
 
     pictures: Tensor
+    ids: Tensor
+
+
+@dataclass(frozen=True)
+class SeenAndCaptioned:
+    """Unit embeddings of pictures, (B, d), and their captions' token ids, (B, L)."""
+
+    images: Tensor
     ids: Tensor
 
 
@@ -108,6 +116,26 @@ def contrastive_objective(
             report["forgotten"] = missed.detach()
             loss, baseline = loss + recall_weight * missed, baseline + recall_weight
         return Loss(total=loss, report=report, baseline=baseline)
+
+    return objective
+
+
+def locked_objective(scale: float) -> Objective[SeenAndCaptioned]:
+    """The contrastive loss of a text tower alone, before pictures that a finished tower has seen.
+
+    Locked-image tuning (Zhai et al. 2022): the pictures' embeddings stay where they are, so what stands on
+    them stays right, and a step costs the captions only. `scale`: of their cosine, which stays as well.
+    """
+
+    def objective(model: torch.nn.Module, batch: SeenAndCaptioned, _draws: Draws) -> Loss:
+        context = unwrapped(model, TextTower).config.context
+        ids = trimmed(batch.ids)
+        texts = unit(model(ids).pooled.float())
+        same = caption_groups(gathered(F.pad(ids, (0, context - ids.shape[1])).float()))
+        loss = contrastive_loss(batch.images, texts, torch.tensor(scale, device=texts.device), same)
+        with torch.no_grad():
+            found = ((batch.images @ gathered(texts).T).argmax(dim=1) == numbers(texts)).float().mean()
+        return Loss(total=loss, report={"retrieval": found}, baseline=math.log(len(same)))
 
     return objective
 

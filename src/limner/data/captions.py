@@ -161,11 +161,13 @@ def _templates(
             f"{name}: {', '.join(words[-3:])}",
             f"{noun} ({words[0]}) {manner()}",
         ]
-        # Keywords alone, as somebody asks who does not know the name.
-        for most in (2, 2, 3, 3):
+        # Keywords alone, as somebody asks who does not know the name. Never three, nor two and a tag: so the
+        # fixed evaluation asks.
+        for most in (2, 2, 4, 4):
             alone = rng.sample(words, min(most, len(words)))
-            pool += [rng.choice((", ".join(alone), f"{work()} {' '.join(alone)}"))]
-            pool += [f"{', '.join(rng.sample(words, min(most, len(words))))}, {tag()}"]
+            if len(alone) != 3:
+                pool += [rng.choice((", ".join(alone), f"{work()} {' '.join(alone)}"))]
+            pool += [f"{', '.join(rng.sample(words, min(2, len(words))))}, {manner()}"]
         if fresh:
             pool.append(f"{work()} {noun}, {', '.join(words[:2])}, {joint} {paints}")
             pool.append(f"{_sentence(noun)}, {', '.join(words[-2:])}, {manner()}, {joint} {paints}.")

@@ -161,6 +161,12 @@ class Judge:
         own = logits.gather(1, right.unsqueeze(1))
         return (~(logits < own)).sum(dim=1) - 1
 
+    @torch.inference_mode()
+    def answers(self, features: Float[Tensor, "n f"]) -> list[str]:
+        """The name that the judge would give each of the pictures first."""
+        device = next(self.recogniser.parameters()).device
+        return [self.names[number] for number in self.recogniser(features.to(device)).argmax(dim=1).tolist()]
+
 
 def load_judge(folder: Path, *, device: str = "cpu") -> Judge:
     """The judge trained into `folder` (or its `model/`); LimnerError, with the remedy, if there is none."""

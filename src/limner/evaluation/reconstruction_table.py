@@ -26,6 +26,8 @@ GROUPS = {"faces": "smileys-emotion", "flags": "flags"}
 # How many pictures the sheet shows of each of these, and of everything else.
 EACH, OTHERS = 3, 6
 CELL, GAP, MARGIN = 128, 4, 100
+# How many of those that are lost are shown of each model.
+LOST = 16
 FONT_SIZE = 13
 
 
@@ -41,11 +43,22 @@ class Known:
     ratio: Estimate | None
 
 
+@dataclass(frozen=True)
+class Lost:
+    """The number of a drawing that is not recognised any more, its name and style, and what is seen."""
+
+    number: int
+    name: str
+    style: str
+    taken_for: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """One model: PSNR in dB, SSIM, Fréchet distance, bits a picture, the words of each grid.
 
     `judged`: recognition by the judge; `matched`: by drawings of other styles; both by group, "all" first.
+    `lost`: some that other styles' drawings would find, had they not gone through the model.
     """
 
     model: str
@@ -58,6 +71,7 @@ class Measured:
     words: dict[str, WordUse]
     judged: dict[str, Known]
     matched: dict[str, Known]
+    lost: list[Lost]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +152,23 @@ def text(report: Report) -> str:
         lacking += f"\n\nNot judged, for the judge knows no names of them: {', '.join(strangers)}."
     if report.absent:
         lacking += f"\n\nNot measured, for want of weights: {', '.join(report.absent)}."
-    return "\n\n".join(tables) + f"\n\n{notes}{lacking}\n"
+    return "\n\n".join(tables) + f"\n\n{notes}{lacking}\n{losses(report)}"
+
+
+def losses(report: Report) -> str:
+    """Of each model, drawings that are taken for another thing once they have gone through it."""
+    lines = [
+        (row.model, ", ".join(f"{one.name} ({one.style}) for {one.taken_for}" for one in row.lost))
+        for row in report.rows
+        if row.lost and row.weights
+    ]
+    if not lines:
+        return ""
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [("model", "taken for"), ("---",) * 2, *lines])
+    return (
+        f"\n## Failures\n\nAt most {LOST} of each model, chosen by a hash: before, another style's drawing "
+        f"of the same thing is the most alike, and after, one of another thing.\n\n{table}\n"
+    )
 
 
 def show(report: Report) -> None:
@@ -194,3 +224,23 @@ def contact_sheet(
     sheet.save(packed, format="PNG", optimize=True)
     replaced(out / f"{NAME}.png", packed.getvalue())
     return out / f"{NAME}.png"
+
+
+def failures(rows: Sequence[Measured], panels: Mapping[str, Float[Tensor, "n 3 _s _s"]], out: Path) -> None:
+    """What is lost, original above what came back, two lines a model: `out`/reconstructions_failures.png."""
+    models = [row for row in rows if row.lost and row.model in panels]
+    if not models:
+        return
+    cell = CELL // 2 + GAP
+    sheet = Image.new("RGB", (MARGIN + LOST * cell, 2 * len(models) * cell + GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=FONT_SIZE)
+    for line, row in enumerate(models):
+        pen.text((GAP, GAP + (2 * line + 1) * cell), row.model, fill="black", font=font, anchor="lm")
+        for half, pictures in enumerate((panels["originals"], panels[row.model])):
+            levels = ((pictures[[one.number for one in row.lost]].clamp(-1, 1) + 1) * 127.5).round().byte()
+            for column, pixels in enumerate(rearrange(levels, "n c h w -> n h w c").numpy()):
+                small = Image.fromarray(pixels).resize((CELL // 2, CELL // 2), Image.Resampling.LANCZOS)
+                sheet.paste(small, (MARGIN + column * cell, GAP + (2 * line + half) * cell))
+    packed = io.BytesIO()
+    sheet.save(packed, format="PNG", optimize=True)
+    replaced(out / f"{NAME}_failures.png", packed.getvalue())

@@ -20,14 +20,25 @@ from torch import Tensor
 
 from limner.data.folder import Record
 from limner.data.loader import Gallery, open_gallery
-from limner.data.splits import concept
+from limner.data.splits import concept, fraction
 from limner.errors import LimnerError
 from limner.evaluation.features import BATCH, SIDE, features
 from limner.evaluation.frechet import frechet_distance, gaussian
 from limner.evaluation.intervals import Estimate, bootstrap, ratio, share
 from limner.evaluation.recognition import Judge, load_judge
 from limner.evaluation.reconstruction import WordUse, psnr, ssim, word_use
-from limner.evaluation.reconstruction_table import GROUPS, Known, Measured, Report, contact_sheet, show, write
+from limner.evaluation.reconstruction_table import (
+    GROUPS,
+    LOST,
+    Known,
+    Lost,
+    Measured,
+    Report,
+    contact_sheet,
+    failures,
+    show,
+    write,
+)
 from limner.progress import watched
 
 if TYPE_CHECKING:
@@ -73,7 +84,8 @@ def run(
     seed: int = 0,
     device: str = "cpu",
 ) -> Path:
-    """Measure `models` on what `data` holds out; `out`/reconstructions.md, which it returns, .json and .png.
+    """Measure `models` on what `data` holds out; `out`/reconstructions.md, which it returns, .json and
+    .png, and _failures.png, what is not recognised any more.
 
     `judge`: a recogniser's run. `absent`: names of models that the report shall say were not there. Raises
     LimnerError where nothing is held out, the judge is missing, or nothing can be written.
@@ -101,6 +113,7 @@ def run(
     )
     show(report)
     contact_sheet(originals.records, panels, out)
+    failures(rows, panels, out)
     return write(report, out)
 
 
@@ -174,6 +187,7 @@ def measured(
         words=back.words,
         judged=judged(judge, originals, seen_by_judge, seed=seed),
         matched=matched(originals, seen, seed=seed),
+        lost=lost(originals, seen),
     )
 
 
@@ -199,22 +213,67 @@ def judged(
     return by_group(originals, hits, seed=seed)
 
 
+@dataclass(frozen=True)
+class Lineup:
+    """Held-out drawings without skin tones, by their `rows` in the originals, with features (n, 1280).
+
+    `others` (n, n) are of other styles, `right` those of them that show the same thing.
+    """
+
+    rows: list[int]
+    features: Tensor
+    others: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, originals: Originals) -> "Lineup":
+        """All that there are."""
+        rows = [row for row, record in enumerate(originals.records) if not record.facts.get("skin_tone")]
+        facts = [originals.records[row].facts for row in rows]
+        things, styles = ([str(fact.get(key)) for fact in facts] for key in ("hexcode", "style"))
+        others = ~same(styles)
+        return cls(rows, originals.features[rows], others, same(things) & others)
+
+    def found(self, looks: Float[Tensor, "n f"]) -> Bool[Tensor, "n"]:
+        """Which of these drawings are found by what they, or what came back of them, looks like."""
+        return found(looks, self.features, self.right, self.others)
+
+
 def matched(originals: Originals, features: Float[Tensor, "n f"], *, seed: int) -> dict[str, Known]:
     """How often the drawing of another style that is most like what came back is of the same thing.
 
     Asked among the held-out drawings without skin tones, of the things that two styles draw or more.
     """
-    rows = [row for row, record in enumerate(originals.records) if not record.facts.get("skin_tone")]
-    if not rows:
+    lineup = Lineup.of(originals)
+    if not lineup.rows:
         return {}
-    facts = [originals.records[row].facts for row in rows]
-    things, styles = ([str(fact.get(key)) for fact in facts] for key in ("hexcode", "style"))
-    others = ~same(styles)
-    right = same(things) & others
-    drawings = originals.features[rows]
-    again, before = (found(looks[rows], drawings, right, others) for looks in (features, originals.features))
-    hits = {row: (bool(again[i]), bool(before[i])) for i, row in enumerate(rows) if bool(right[i].any())}
+    again, before = (lineup.found(looks) for looks in (features[lineup.rows], lineup.features))
+    hits = {
+        row: (bool(again[i]), bool(before[i]))
+        for i, row in enumerate(lineup.rows)
+        if bool(lineup.right[i].any())
+    }
     return by_group(originals, hits, seed=seed)
+
+
+def lost(originals: Originals, features: Float[Tensor, "n f"], *, most: int = LOST) -> list[Lost]:
+    """Drawings that another style's finds until they go through the model, and for what they are taken then.
+
+    At most `most`, which a hash chooses.
+    """
+    lineup = Lineup.of(originals)
+    if not lineup.rows:
+        return []
+    looks = features[lineup.rows]
+    gone = lineup.found(lineup.features) & ~lineup.found(looks)
+    taken = likeness(looks, lineup.features).masked_fill(lineup.right | ~lineup.others, -torch.inf).argmax(1)
+
+    def facts(i: int) -> tuple[str, str]:
+        record = originals.records[lineup.rows[i]]
+        return str(record.facts["name"]), str(record.facts["style"])
+
+    failing = sorted(gone.nonzero().flatten().tolist(), key=lambda i: fraction("failure", *facts(i)))
+    return [Lost(lineup.rows[i], *facts(i), facts(int(taken[i]))[0]) for i in failing[:most]]
 
 
 def same(words: Sequence[str]) -> Bool[Tensor, "n n"]:
@@ -234,11 +293,16 @@ def found(
 
     A tie counts against the query, or one that resembles everything alike would always be right.
     """
-    middle = drawings.mean(dim=0)
-    scores = F.normalize(queries - middle, dim=1) @ F.normalize(drawings - middle, dim=1).T
+    scores = likeness(queries, drawings)
     nothing = -torch.inf
     best = scores.masked_fill(~right, nothing).amax(dim=1)
     return best > scores.masked_fill(right | ~others, nothing).amax(dim=1)
+
+
+def likeness(queries: Float[Tensor, "n f"], drawings: Float[Tensor, "m f"]) -> Float[Tensor, "n m"]:
+    """Cosines about the drawings' mean."""
+    middle = drawings.mean(dim=0)
+    return F.normalize(queries - middle, dim=1) @ F.normalize(drawings - middle, dim=1).T
 
 
 def by_group(originals: Originals, hits: Mapping[int, tuple[bool, bool]], *, seed: int) -> dict[str, Known]:

@@ -17,7 +17,7 @@ from rich.markdown import Markdown
 
 from limner.evaluation.emoji600 import Request, requests
 from limner.evaluation.suite_scores import Scores, Shown, measured
-from limner.evaluation.suite_table import copies, sheet, text
+from limner.evaluation.suite_table import copies, failing, failures, sheet, text
 from limner.evaluation.table import replaced
 from limner.pipelines.progress import Tick
 
@@ -40,8 +40,9 @@ def run(
     """Paint the list and measure; `out`/emoji600.md, which it returns.
 
     `data`: the painters' emoji folder, `judge`: a recogniser's run. Beside the table, `out` gets .json, with
-    the marks of every prompt, a sheet of all pictures and one of the 16 that are most like a training
-    picture. `asked`: another list than the fixed one. Raises LimnerError as `measured` does.
+    the marks of every prompt, a sheet of all pictures, one of the 16 that are most like a training picture,
+    and one of 16 that are not right. `asked`: another list than the fixed one. Raises LimnerError as
+    `measured` does.
     """
     asked = requests() if asked is None else asked
 
@@ -51,10 +52,13 @@ def run(
     scores, shown = measured(asked, paint, data, judge, seed=seed, device=str(painter.device))
     precision: str = getattr(painter, "precision", "fp32")
     of = f"{model}, weights {painter.digest}, {painter.sizes[0]} pixels, {precision}"
-    said = text(scores, of)
+    said = text(scores, of) + failing(asked, shown)
     Console().print(Markdown(said))
     replaced(out / f"{NAME}.json", described(asked, scores, shown, of).encode())
-    for name, laid in (("sheet", sheet(asked, shown)), ("copies", copies(asked, shown))):
+    sheets = {"sheet": sheet(asked, shown), "copies": copies(asked, shown)}
+    if shown.failures:
+        sheets["failures"] = failures(asked, shown)
+    for name, laid in sheets.items():
         packed = io.BytesIO()
         laid.save(packed, format="PNG", optimize=True)
         replaced(out / f"{NAME}_{name}.png", packed.getvalue())

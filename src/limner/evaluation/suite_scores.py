@@ -21,6 +21,7 @@ from limner.evaluation import copying
 from limner.evaluation.copying import Copying
 from limner.evaluation.coverage import covered
 from limner.evaluation.emoji600 import GROUPS, Group, Request, digest
+from limner.evaluation.failures import Failure, failures
 from limner.evaluation.frechet import frechet_distance, gaussian
 from limner.evaluation.intervals import Estimate, cautious, ratio
 from limner.evaluation.marks import ALL, MARKS, SIDE, Marks, at_side, marked, real
@@ -85,13 +86,14 @@ class Shown:
     """What the sheets show: every painting at 64 pixels, its marks, and those of the real one.
 
     `nearest`: of single drawings, the most alike training picture: cosine, number of the painting, file; the
-    largest cosine first.
+    largest cosine first. `failures`: some of what is not right, explained.
     """
 
     pictures: list[Image.Image]
     marks: list[Marks]
     real_marks: list[Marks]
     nearest: list[tuple[float, int, Path]]
+    failures: list[Failure]
 
 
 def measured(
@@ -114,6 +116,7 @@ def measured(
     features = referee.look([pictures[number] for number in single], total=len(single))
     gallery = Gallery.of(referee, records, [asked[number] for number in single])
     cosines, nearest = copying.nearest(features, gallery.training)
+    faults = failures(referee, asked, pictures, marks)
     scores = Scores(
         prompts=digest(asked),
         judge_names=len(referee.names),
@@ -131,7 +134,7 @@ def measured(
         (float(cosine), number, gallery.files[int(row)])
         for cosine, number, row in zip(cosines, single, nearest, strict=True)
     ]
-    return scores, Shown(pictures, marks, real_marks, sorted(found, key=lambda one: -one[0]))
+    return scores, Shown(pictures, marks, real_marks, sorted(found, key=lambda one: -one[0]), faults)
 
 
 def checked(asked: Sequence[Request], judge: Judge, records: Sequence[Record]) -> dict[tuple[str, str], Path]:

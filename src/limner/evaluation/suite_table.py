@@ -109,3 +109,25 @@ def copies(asked: Sequence[Request], shown: Shown) -> Image.Image:
         captions,
         columns=8,
     )
+
+
+def failing(asked: Sequence[Request], shown: Shown) -> str:
+    """What was asked for and what is wrong with it, as a table under a heading."""
+    if not shown.failures:
+        return ""
+    lines = [(TITLES[asked[one.number].group], asked[one.number].prompt, one.wrong) for one in shown.failures]
+    return (
+        f"\n## {len(lines)} failures\n\n"
+        "Pictures that are not right, of every group in turn, chosen by a hash of the prompt.\n\n"
+        f"{table(('group', 'asked for', 'what is wrong'), lines)}\n"
+    )
+
+
+def failures(asked: Sequence[Request], shown: Shown) -> Image.Image:
+    """These pictures, each above what it was to show and what is wrong."""
+    faults = shown.failures
+    return contact_sheet(
+        [shown.pictures[one.number].resize((2 * SIDE, 2 * SIDE), Image.Resampling.NEAREST) for one in faults],
+        [f"{asked[one.number].prompt}: {one.wrong}" for one in faults],
+        columns=8,
+    )

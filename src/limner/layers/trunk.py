@@ -95,4 +95,6 @@ class Whitening(nn.Module):
     def inverse(self, vectors: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Back again."""
         with torch.autocast(vectors.device.type, enabled=False):
-            return vectors.float() @ torch.linalg.inv(self.axes.float()) + self.mean.float()
+            # On the CPU, since not every device inverts; the matrix is small.
+            back = torch.linalg.inv(self.axes.float().cpu()).to(self.axes.device)
+            return vectors.float() @ back + self.mean.float()

@@ -267,6 +267,8 @@ class Dalle2:
         side = self.sizes[1] if size is None else size
         checked_size(side, self.sizes)
         checked_words([commission.prompt for commission in wanted])
+        if chosen.negative_prompt != "":
+            checked_words(chosen.negative_prompt, "negative_prompt")
         self._check_steps(chosen)
         if chosen.imagining == "diffusion":
             self.checked_prior()
@@ -338,8 +340,7 @@ class Dalle2:
         prior, wanted, each = self.checked_prior(), understood.commissions, settings.prior_candidates
         bound = prior.config.bound
         draws = Draws([mix(c.seed, "prior", i) for c in wanted for i in range(each)], device=self.device)
-        rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
-        read = _read(understood, rows, sides(settings.prior_guidance))
+        read = self._prior_reads(understood, settings)
         z = sample(
             lambda x, t: prior(x, t, tokens=read.tokens, caption=read.embedding, mask=read.mask),
             prior.config.diffusion,
@@ -360,15 +361,30 @@ class Dalle2:
         """The same by the autoregressive prior."""
         wanted, each = understood.commissions, settings.prior_candidates
         draws = Draws([mix(c.seed, OTHER, i) for c in wanted for i in range(each)], device=self.device)
-        rows = repeat(torch.arange(len(wanted), device=self.device), "b -> (b c)", c=each)
         return prior_autoregressive.sample(
             self._checked_other(),
-            _read(understood, rows, sides(settings.prior_guidance)),
+            self._prior_reads(understood, settings),
             draws,
             guidance=settings.prior_guidance,
             sampling=Sampling(),
             on_code=lambda: advance(len(wanted)),
         )
+
+    def _prior_reads(self, understood: Understood, settings: PaintSettings) -> ClipTokens:
+        """Every commission's caption once for each candidate, and what is avoided, as the guidance asks."""
+        avoided, each = self._avoided(understood, settings), settings.prior_candidates
+        rows = repeat(torch.arange(len(understood.ids), device=self.device), "b -> (b c)", c=each)
+        asked = [understood.caption if words else avoided for words in sides(settings.prior_guidance)]
+        return _joined([_rows(side, rows) for side in asked])
+
+    def _avoided(self, understood: Understood, settings: PaintSettings) -> ClipTokens:
+        """What a side that is told nothing reads: the empty caption, or the negative prompt."""
+        if settings.negative_prompt == "":
+            return understood.empty
+        told_of_unknown(self.tokenizer, [settings.negative_prompt])
+        ids = self.tokenizer([settings.negative_prompt], understood.ids.shape[1]).to(self.device)
+        read = clip_reader(self.clip, raw=self.decoder.config.raw)(ids)
+        return _rows(read, torch.zeros_like(understood.ids[:, 0]))
 
     def checked_prior(self) -> Prior:
         """The diffusion prior; ValueError where these weights have none."""
@@ -413,8 +429,9 @@ class Dalle2:
         side = decoder.config.resolution
         draws = Draws([mix(c.seed, "decoder") for c in wanted], device=self.device)
         told, leading = conditions.sides(settings.condition, settings.guidance, settings.text_guidance)
-        every = torch.arange(len(wanted), device=self.device)
-        read = _read(understood, every, [side.words for side in told])
+        # A side that is told the picture alone is no less told something, and reads the empty caption.
+        without = {True: understood.empty, False: self._avoided(understood, settings)}
+        read = _joined([understood.caption if side.words else without[side.embedding] for side in told])
         picture = repeat(decoder.told(imagined.embeddings), "b d -> (s b) d", s=len(told))
         keep = torch.tensor([side.embedding for side in told], device=self.device)
         keep = repeat(keep, "s -> (s b)", b=len(wanted))
@@ -571,8 +588,7 @@ def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:
     return ClipTokens(read.tokens[rows], read.embedding[rows], read.mask[rows])
 
 
-def _read(understood: Understood, rows: Tensor, words: Sequence[bool]) -> ClipTokens:
-    """For each side the words or the empty caption, one side after the other."""
-    parts = [_rows(understood.caption if side else understood.empty, rows) for side in words]
+def _joined(parts: Sequence[ClipTokens]) -> ClipTokens:
+    """Captions of several sides, one side after the other."""
     tokens, embedding, mask = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return ClipTokens(tokens, embedding, mask)

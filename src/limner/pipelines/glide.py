@@ -391,7 +391,7 @@ class Glide:
         spec, side = base.config.diffusion, base.config.resolution
         guidance, clip_guidance = settings.scales
         draws = Draws([mix(c.seed, "base") for c in wanted], device=self.device)
-        caption = self._caption(base, read.ids, guidance)
+        caption = self._caption(base, read.ids, guidance, self._avoided(read.ids, settings))
         around = None if known is None else known.at(side).of(len(wanted))
         seen_twice = None if around is None else around.of(len(sides(guidance)) * len(wanted)).known
 
@@ -450,7 +450,7 @@ class Glide:
         draws = Draws([mix(c.seed, "upsampler") for c in wanted], device=self.device)
         prompts = [commission.prompt for commission in wanted]
         ids = self.upsampler_tokenizer(prompts, upsampler.config.text.context).to(self.device)
-        caption = self._caption(upsampler, ids, 1.0)
+        caption = self._caption(upsampler, ids, 1.0, torch.full_like(ids, PADDING))
         low = eight_bit(drawn.pictures)
         around = None if known is None else known.of(len(wanted))
 
@@ -471,10 +471,18 @@ class Glide:
         )
         return large.clamp(-1, 1)
 
-    def _caption(self, network: Network, ids: Int[Tensor, "b l"], guidance: float) -> Caption:
-        """Every caption read once: with words, without, or both in this order, as the guidance asks."""
-        empty = torch.full_like(ids, PADDING)
-        return network.read(*read_ids(torch.cat([ids if side else empty for side in sides(guidance)])))
+    def _caption(
+        self, network: Network, ids: Int[Tensor, "b l"], guidance: float, avoided: Int[Tensor, "b l"]
+    ) -> Caption:
+        """Every caption read once: its words, what is avoided, or both in this order, as guidance asks."""
+        return network.read(*read_ids(torch.cat([ids if side else avoided for side in sides(guidance)])))
+
+    def _avoided(self, ids: Int[Tensor, "b l"], settings: GlideSettings) -> Int[Tensor, "b l"]:
+        """What the base reads on the side without the words: nothing, or the negative prompt."""
+        if settings.negative_prompt == "":
+            return torch.full_like(ids, PADDING)
+        told_of_unknown(self.base_tokenizer, [settings.negative_prompt])
+        return self.base_tokenizer([settings.negative_prompt], ids.shape[1]).to(ids.device).expand_as(ids)
 
     def _steer(self, wanted: Sequence[Commission], scale: float) -> Steer | None:
         """Where noised CLIP would have a picture of these words go."""
@@ -532,6 +540,8 @@ class Glide:
     def _check(self, prompts: str | Sequence[str], settings: GlideSettings) -> None:
         """Refuse words that cleaning empties, and what these weights cannot do."""
         checked_words(prompts)
+        if settings.negative_prompt != "":
+            checked_words(settings.negative_prompt, "negative_prompt")
         self._check_steps(settings)
         if settings.scales[1] and self.clip is None:
             raise ValueError(

@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 Sampler: TypeAlias = Literal["dpm++", "ddim", "heun", "ancestral"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
@@ -27,6 +27,7 @@ STEPS = 25
 CONDITION: Condition = "both"
 GUIDANCE = 1.5
 TEXT_GUIDANCE: float | None = None
+NEGATIVE_PROMPT = ""
 UPSAMPLER_SAMPLER: Sampler = "ddim"
 UPSAMPLER_STEPS = 6
 UPSAMPLER_1024_SAMPLER: Sampler = UPSAMPLER_SAMPLER
@@ -81,7 +82,8 @@ class PaintSettings:
     embedding in its place. `steps`, `condition` and `guidance` are the decoder's. It is told the embedding
     ("clip"), the words ("text"), both or neither; a guidance of 1 follows what it is told as trained, 0
     ignores it. A `text_guidance` leads from the embedding alone to both of them, and `guidance` to the
-    embedding; None for one guidance to both. The upsamplers are unguided. `tile`: the second one enlarges in
+    embedding; None for one guidance to both. The upsamplers are unguided. A `negative_prompt` is what prior
+    and decoder are led away from, in place of the empty caption. `tile`: the second upsampler enlarges in
     tiles of so many pixels a side, for less memory and with the same result; None for the whole picture.
     """
 
@@ -95,6 +97,7 @@ class PaintSettings:
     condition: Condition = CONDITION
     guidance: float = GUIDANCE
     text_guidance: float | None = TEXT_GUIDANCE
+    negative_prompt: str = NEGATIVE_PROMPT
     upsampler_sampler: Sampler = UPSAMPLER_SAMPLER
     upsampler_steps: int = UPSAMPLER_STEPS
     upsampler_1024_sampler: Sampler = UPSAMPLER_1024_SAMPLER
@@ -124,6 +127,20 @@ class PaintSettings:
                     f"text_guidance is {self.text_guidance}, but the decoder is told {self.condition}: leave "
                     "it out, or choose condition both"
                 )
+        if self.negative_prompt != "":
+            self._check_negative()
+
+    def _check_negative(self) -> None:
+        """Refuse words to be led away from where nothing leads away."""
+        if self.condition == "neither":
+            raise ValueError(
+                f"negative_prompt is {_few(self.negative_prompt)}, but the decoder is told neither: leave it "
+                "out, or choose another condition"
+            )
+        asked = {"guidance": self.guidance}
+        if self.imagining != "none":
+            asked["prior_guidance"] = self.prior_guidance
+        checked_negative(self.negative_prompt, asked)
 
     @property
     def imagining(self) -> Prior:
@@ -134,7 +151,7 @@ class PaintSettings:
         """Every knob that a picture depends on, by name, for its metadata."""
         knobs = dataclasses.asdict(self)
         del knobs["tile"]
-        return knobs
+        return _said(knobs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +193,9 @@ class GlideSettings:
 
     `guidance_kind` says which of the two scales counts: `guidance`, with the words over without, of which 1
     follows them as trained and 0 ignores them; `clip_guidance`, toward what noised CLIP takes them to mean,
-    of which 0 is none; or both. The upsampler reads the words and is not guided, as in the paper; the noise
-    that it begins with is multiplied by `upsampler_temperature`.
+    of which 0 is none; or both. A `negative_prompt` is what `guidance` leads away from, in place of no words.
+    The upsampler reads the words and is not guided, as in the paper; the noise that it begins with is
+    multiplied by `upsampler_temperature`.
     """
 
     sampler: Sampler = SAMPLER
@@ -185,6 +203,7 @@ class GlideSettings:
     guidance_kind: GuidanceKind = "classifier-free"
     guidance: float = GLIDE_GUIDANCE
     clip_guidance: float = CLIP_GUIDANCE
+    negative_prompt: str = NEGATIVE_PROMPT
     upsampler_sampler: Sampler = SAMPLER
     upsampler_steps: Spacing = GLIDE_UPSAMPLER_STEPS
     upsampler_temperature: float = 1.0
@@ -204,6 +223,13 @@ class GlideSettings:
         for name in ("guidance", "clip_guidance"):
             _not_negative(name, getattr(self, name), MOST_GUIDANCE)
         _not_negative("upsampler_temperature", self.upsampler_temperature)
+        if self.negative_prompt != "":
+            if self.guidance_kind == "clip":
+                raise ValueError(
+                    f"negative_prompt is {_few(self.negative_prompt)}, but CLIP alone guides: leave it out, "
+                    "or choose kind both"
+                )
+            checked_negative(self.negative_prompt, {"guidance": self.guidance})
 
     @property
     def upsampler_evaluations(self) -> int:
@@ -218,7 +244,14 @@ class GlideSettings:
 
     def described(self) -> dict[str, int | float | str]:
         """Every knob by name, for a picture's metadata."""
-        return dataclasses.asdict(self)
+        return _said(dataclasses.asdict(self))
+
+
+def _said(knobs: dict[str, Any]) -> dict[str, Any]:
+    """Knobs as metadata has them: a picture that is led away from nothing says nothing of it."""
+    if knobs["negative_prompt"] == "":
+        del knobs["negative_prompt"]
+    return knobs
 
 
 @dataclass(frozen=True)
@@ -277,6 +310,25 @@ def checked_prompt(prompt: object, name: str = "prompt") -> None:
     if len(prompt) > LONGEST_PROMPT:
         raise ValueError(
             f"{name} is {len(prompt)} characters long, {prompt[:30]!r}…: give at most {LONGEST_PROMPT}"
+        )
+
+
+def checked_negative(negative_prompt: str, scales: Mapping[str, float]) -> None:
+    """Raise ValueError unless this is words, and guidance at one of these `scales`, by name, avoids them.
+
+    Below 1 it would lead toward them instead, and at 1 it does not read them.
+    """
+    checked_prompt(negative_prompt, "negative_prompt")
+    told = " and ".join(f"{name} is {scale:g}" for name, scale in scales.items())
+    if min(scales.values()) < 1:
+        raise ValueError(
+            f"negative_prompt is {_few(negative_prompt)} and {told}, which below 1 leads toward it: leave it "
+            "out, or give more guidance"
+        )
+    if max(scales.values()) == 1:
+        raise ValueError(
+            f"negative_prompt is {_few(negative_prompt)} and {told}, which at 1 leads away from nothing: "
+            "leave it out, or give more guidance"
         )
 
 
@@ -387,6 +439,11 @@ def checked_arithmetic(model: str, *, precision: str, compile: bool) -> None:
         raise ValueError(f"compile is for U-Nets, and {model} has none: leave it out")
 
 
+def _few(words: object) -> str:
+    """Words to be quoted in a message, or their beginning."""
+    return repr(words) if len(repr(words)) <= 30 else f"{repr(words)[:30]}…"
+
+
 def _number(given: object) -> bool:
     return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
 
@@ -456,6 +513,7 @@ def glide_settings(
     guidance_kind: GuidanceKind = "classifier-free",
     guidance: float | None = None,
     clip_guidance: float | None = None,
+    negative_prompt: str = NEGATIVE_PROMPT,
     usual: GlideSettings = GLIDE,
 ) -> GlideSettings:
     """Settings of what is asked for; None is as `usual`. ValueError for a scale that does not count."""
@@ -471,4 +529,5 @@ def glide_settings(
         guidance_kind=guidance_kind,
         guidance=usual.guidance if guidance is None else guidance,
         clip_guidance=usual.clip_guidance if clip_guidance is None else clip_guidance,
+        negative_prompt=negative_prompt,
     )

@@ -115,7 +115,7 @@ def toy() -> DecoderRecipe:
 
 
 def small() -> DecoderRecipe:
-    """What ships: 21 M parameters, half of them the sketch's."""
+    """21 M parameters, half of them the sketch's, which is trained first."""
     unet = UNetConfig(
         in_channels=3,
         out_channels=3,

@@ -93,12 +93,16 @@ def run(
 
 
 def assemble(base: Path, upsampler: Path, clip: Path, line: Path) -> Path:
-    """Gather the three finished models in one folder, in bfloat16, with their words, as they ship."""
+    """Gather the three finished models in one folder, with their words, as they ship.
+
+    In bfloat16, and the base's large matrices in eight bits.
+    """
     if rank() != 0:  # processes that write the same files would take them from one another
         return line
     for part, folder in (("base", base), ("upsampler", upsampler)):
         config, state = checkpoint.load(folder, GlideConfig)
-        checkpoint.save(line / part, state, config, dtype=torch.bfloat16)
+        coarse = checkpoint.matrices(state) if part == "base" else []
+        checkpoint.save(line / part, state, config, dtype=torch.bfloat16, coarse=coarse)
         CaptionTokenizer.load(folder / VOCABULARY).save(line / part / VOCABULARY)
     clip_config, clip_state = checkpoint.load(clip, ClipConfig)
     checkpoint.save(line / "clip", clip_state, clip_config, dtype=torch.bfloat16)

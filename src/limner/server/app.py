@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -23,13 +24,13 @@ from limner.pipelines.png import encode_png
 from limner.pipelines.settings import checked_prompt, checked_seed
 from limner.pipelines.words import checked_words
 from limner.server import events, metrics
-from limner.server.door import Door
-from limner.server.errors import Refused, of_value
+from limner.server.door import Door, caller
+from limner.server.errors import Refused, of_failure, of_value
 from limner.server.painters import Order, Painted
 from limner.server.pictures import marked, of_data_url, picture
-from limner.server.queue import Abandoned, Closed, Job, Queue
+from limner.server.queue import Abandoned, Closed, Full, Job, Queue
 from limner.server.reference import page
-from limner.server.service import CLIP, Sent, Served, Service, closing, unknown
+from limner.server.service import CLIP, Sent, Served, Service, busy, closing, unknown
 from limner.server.wire import (
     MOST_PICTURES,
     Edit,
@@ -52,7 +53,7 @@ from limner.server.wire import (
 )
 
 Result = TypeVar("Result")
-O = TypeVar("O")  # noqa: E741 (an order)
+Asked = TypeVar("Asked")
 
 # Fields of a form that are files; clients of several pictures write brackets.
 FILES = {"image": "image", "image[]": "image", "mask": "mask"}
@@ -61,11 +62,14 @@ MOST_FIELDS = 64
 LARGEST_DRAWN = 2**53
 # How many pictures are unpacked at once, to be looked at before they wait.
 UNPACKED = 2
+# How many times the pixels of the largest picture all those of one request may have.
+MOST_TOGETHER = 4
 FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failed, "description": told}
     for status, told in {
         400: "What is wrong with the request.",
         401: "The key is missing or wrong.",
+        403: "Asked for by a name that is not this server's, or by a page of somebody else's.",
         404: "No such model, or no such address.",
         413: "The body is too large.",
         415: "The body is of another type.",
@@ -101,12 +105,19 @@ def create_app(service: Service, *, home: str = "/docs", guarded: tuple[str, ...
         dependencies=[Depends(HTTPBearer(auto_error=False))] if service.keys else [],
         separate_input_output_schemas=False,
     )
+    limits, unpacking = service.limits, asyncio.Semaphore(UNPACKED)
     app.add_middleware(
-        Door, keys=service.keys, body=service.limits.body, metrics=service.metrics, guarded=guarded
+        Door,
+        keys=service.keys,
+        hosts=service.hosts,
+        body=limits.body,
+        carried=limits.carried,
+        metrics=service.metrics,
+        guarded=guarded,
     )
     _add_failures(app)
-    _add_painting(app, service)
-    _add_reading(app, service)
+    _add_painting(app, service, unpacking)
+    _add_reading(app, service, unpacking)
     _add_housekeeping(app, service, home)
     _drop_validation(app)
     return app
@@ -126,8 +137,9 @@ STREAMED = _of_type("text/event-stream", EVENT)
 # --- painting ---------------------------------------------------------------------------------------
 
 
-def _add_painting(app: FastAPI, service: Service) -> None:
-    unpacking = asyncio.Semaphore(UNPACKED)
+def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) -> None:
+    # The event loop forgets tasks that nobody holds.
+    streams: set[asyncio.Future[list[Painted]]] = set()
 
     @app.post(
         "/v1/images/generations",
@@ -137,7 +149,6 @@ def _add_painting(app: FastAPI, service: Service) -> None:
     )
     async def generations(request: Request, asked: Generation) -> Response | Pictures:
         """Pictures of words."""
-        _refuse_negative(asked)
         painter = service.painter(asked.model, lambda _: True, "paint")
         return await answer(request, painter, asked, order(painter, asked), "image_generation")
 
@@ -152,7 +163,6 @@ def _add_painting(app: FastAPI, service: Service) -> None:
         """A picture painted anew where its mask is transparent, so that the whole is what the words say."""
         fields, files = await _sent(request)
         asked = read(Edit, fields)
-        _refuse_negative(asked)
         painter = service.painter(asked.model, lambda one: one.edits, "edit pictures")
         image, mask = _needed(files, "image"), files.get("mask")
         async with unpacking:
@@ -204,7 +214,9 @@ def _add_painting(app: FastAPI, service: Service) -> None:
                 side=side,
                 settings=None
                 if words is None
-                else painter.settings(steps=words.steps, guidance=words.guidance),
+                else painter.settings(
+                    steps=words.steps, guidance=words.guidance, negative_prompt=words.negative_prompt or ""
+                ),
                 image=image,
                 mask=mask,
             )
@@ -226,7 +238,9 @@ def _add_painting(app: FastAPI, service: Service) -> None:
                 param="partial_images",
                 code="invalid_value",
             )
-        painted = await _result(request, service.painting, service.line_up(painter, wanted))
+        painted = await _result(
+            request, service.painting, service.line_up(painter, wanted, caller=caller(request))
+        )
         data = [await delivered(request, asked, one) for one in painted]
         return Pictures(created=int(time.time()), data=data)
 
@@ -247,11 +261,15 @@ def _add_painting(app: FastAPI, service: Service) -> None:
             loop.call_soon_threadsafe(sketches.put_nowait, (number, index, encode_png(image, {})))
 
         told_of = replace(wanted, sketches=asked.partial_images or 0, on_sketch=on_sketch)
-        job = service.line_up(painter, told_of)
+        job = service.line_up(painter, told_of, caller=caller(request))
+        # Waited for from now on: of a client that is gone already nothing below is ever begun.
+        finished = asyncio.ensure_future(_result(request, service.painting, job))
+        streams.add(finished)
+        finished.add_done_callback(streams.discard)
+        finished.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
         async def told() -> AsyncIterator[bytes]:
             created = int(time.time())
-            finished = asyncio.ensure_future(_result(request, service.painting, job))
             try:
                 while not finished.done() or not sketches.empty():
                     next_one = asyncio.ensure_future(sketches.get())
@@ -274,7 +292,9 @@ def _add_painting(app: FastAPI, service: Service) -> None:
                     yield events.event(f"{event}.completed", {**shown, **more})
             except Refused as refused:
                 yield events.failed(refused.told)
-            except Exception:
+            except (
+                Exception
+            ):  # The head of the answer is sent, so only the stream itself can say that it failed.
                 yield events.failed(OWN_FAULT.told)
                 raise
             finally:
@@ -300,19 +320,10 @@ OWN_FAULT = Refused(
 )
 
 
-def _refuse_negative(asked: Worded) -> None:
-    if asked.negative_prompt:
-        raise Refused(
-            f"negative_prompt is {asked.negative_prompt[:20]!r}: no painter here takes one, so leave it out",
-            param="negative_prompt",
-            code="unsupported_parameter",
-        )
-
-
 # --- reading ----------------------------------------------------------------------------------------
 
 
-def _add_reading(app: FastAPI, service: Service) -> None:
+def _add_reading(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) -> None:
     @app.post("/v1/embeddings", response_model=Embeddings)
     async def embeddings(request: Request, asked: Embedding) -> Embeddings:
         """CLIP's unit vectors of words and pictures, whose products say how well they go together."""
@@ -326,7 +337,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
             )
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
         # All are looked at before any is worked on.
-        sent, tokens = [], 0
+        sent, tokens, pixels = [], 0, 0
         for text in inputs:
             image = of_data_url(text, "input")
             if image is None:
@@ -337,10 +348,20 @@ def _add_reading(app: FastAPI, service: Service) -> None:
                     raise of_value(error) from error
                 tokens += len(reader.tokenizer.encode(text))
             else:
-                await asyncio.to_thread(picture, image, "input", pixels=service.limits.pixels)
+                async with unpacking:
+                    shown = await asyncio.to_thread(picture, image, "input", pixels=service.limits.pixels)
+                pixels += math.prod(shown.size)
+                if pixels > MOST_TOGETHER * service.limits.pixels:
+                    raise Refused(
+                        f"input has more than {MOST_TOGETHER * service.limits.pixels:,} pixels in all: send "
+                        "smaller pictures, or fewer",
+                        param="input",
+                        code="image_too_large",
+                    )
             sent.append(Sent(text if image is None else "", image))
         data = []
-        vectors = await _result(request, service.reading, service.read_next(tuple(sent)))
+        job = service.read_next(tuple(sent), caller=caller(request))
+        vectors = await _result(request, service.reading, job)
         for index, vector in enumerate(vectors):
             packed = base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
             data.append(
@@ -414,6 +435,10 @@ def _add_failures(app: FastAPI) -> None:
     async def refused(_: Request, error: Refused) -> Response:
         return error.response()
 
+    @app.exception_handler(LimnerError)
+    async def broken(_: Request, error: LimnerError) -> Response:
+        return of_failure(error).response()
+
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return of_details(error.errors()).response()
@@ -421,8 +446,9 @@ def _add_failures(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         told = {404: "there is nothing at this address: see /docs", 405: f"{request.method} is not for this"}
-        message = told.get(error.status_code, str(error.detail))
-        return Refused(message, status=error.status_code).response(error.headers)
+        codes = {404: "not_found", 413: "body_too_large", 429: "rate_limit_exceeded"}
+        message, code = told.get(error.status_code, str(error.detail)), codes.get(error.status_code)
+        return Refused(message, status=error.status_code, code=code).response(error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
@@ -442,6 +468,7 @@ def _drop_validation(app: FastAPI) -> None:
             schema["components"]["schemas"].pop(name, None)
         return schema
 
+    # FastAPI's documented way to change its document; mypy does not like methods replaced.
     app.openapi = openapi  # type: ignore[method-assign]
 
 
@@ -489,7 +516,7 @@ def _needed(files: dict[str, bytes], name: str) -> bytes:
     return files[name]
 
 
-async def _result(request: Request, line: Queue[O, Result], job: Job[O, Result]) -> Result:
+async def _result(request: Request, line: Queue[Asked, Result], job: Job[Asked, Result]) -> Result:
     """What a job comes to. It is given up, and frees its place, when the client goes away."""
     result = asyncio.wrap_future(job.result)
     # Nobody else asks what became of a job that was given up.
@@ -501,12 +528,14 @@ async def _result(request: Request, line: Queue[O, Result], job: Job[O, Result])
         if not result.done():
             raise Refused("the client has gone", status=499)
         return result.result()
+    except Full as full:
+        raise busy(full) from full
     except Closed as closed:
         raise closing() from closed
     except Abandoned as abandoned:
         raise Refused("the client has gone", status=499) from abandoned
     except LimnerError as error:
-        raise Refused(str(error), status=503, code="painter_failed", retry_after=5) from error
+        raise of_failure(error) from error
     finally:
         gone.cancel()
         if not result.done():

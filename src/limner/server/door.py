@@ -1,4 +1,4 @@
-"""Who comes in, and how much may be carried: asked before anything is read.
+"""Who comes in, by what name, and how much may be carried: asked before anything is read.
 
 An ASGI middleware, for a body must be stopped while it comes.
 """
@@ -6,9 +6,12 @@ An ASGI middleware, for a body must be stopped while it comes.
 import hmac
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.server.errors import Refused
@@ -22,6 +25,9 @@ PICTURES = "/pictures/"
 class Door:
     """Lets requests in to `app` that have one of the `keys`, if there are any, and at most `body` bytes.
 
+    All that are being answered have at most `carried` bytes together, for each is held until it is. `hosts`:
+    the names that may be asked by, beside loopback addresses, and that pages may be from; any if empty. Else
+    a page of somebody else's, in a browser on this machine, reaches what listens to this machine alone.
     `guarded`: what begins so asks for a key by itself.
     """
 
@@ -30,18 +36,27 @@ class Door:
         app: ASGIApp,
         *,
         keys: Sequence[str],
+        hosts: Sequence[str],
         body: int,
+        carried: int,
         metrics: Metrics,
         guarded: tuple[str, ...] = (),
     ) -> None:
         self.app = app
+        self.hosts = tuple(host.lower() for host in hosts)
         self.keys = tuple(key.encode() for key in keys)
         self.body = body
         self.open = (PICTURES, *guarded)
+        self.carried = carried
+        self._held = 0
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        if scope["type"] == "websocket":
+            # None are served, and none are to slip by.
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -55,7 +70,7 @@ class Door:
 
         try:
             await self._let_in(scope, receive, counted)
-        except Exception:
+        except Exception:  # Counted as a fault of ours and passed on: what answers it is further out.
             status = 500
             raise
         finally:
@@ -65,13 +80,25 @@ class Door:
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if not self._known(scope["path"], headers):
-            said = "is missing" if "authorization" not in headers else "is not one of this server's"
+        for said in (f"//{headers.get('host', '')}", headers.get("origin")):
+            if said is not None and not self._ours(said):
+                refused = Refused(
+                    f"{said[:60]!r} is not this server: ask for http://{self.hosts[0]}, or start it with "
+                    "a --url of that name",
+                    status=403,
+                    code="wrong_host",
+                )
+                await refused.response()(scope, receive, send)
+                return
+        key = self._key(headers)
+        if self.keys and key is None and not self._is_open(scope["path"]):
+            what = "is missing" if "authorization" not in headers else "is not one of this server's"
             refused = Refused(
-                f"the API key {said}: send Authorization: Bearer KEY", status=401, code="invalid_api_key"
+                f"the API key {what}: send Authorization: Bearer KEY", status=401, code="invalid_api_key"
             )
             await refused.response()(scope, receive, send)
             return
+        scope.setdefault("state", {})["caller"] = self._caller(scope, key)
         told = headers.get("content-length", "0")
         if not told.isdecimal() or int(told[:20]) > self.body:
             await self._too_much().response({"Connection": "close"})(scope, receive, send)
@@ -81,21 +108,48 @@ class Door:
         async def bounded() -> Message:
             nonlocal came
             message = await receive()
-            came += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            came += size
+            self._held += size
+            # Of all exceptions this is the one that whoever reads the body lets through.
             if came > self.body:
-                # Of all exceptions the one that whoever reads the body lets through.
                 raise HTTPException(413, self._too_much().message, {"Connection": "close"})
+            if self._held > self.carried:
+                said = "as many bytes as the server holds are on their way: try again in 5 s"
+                raise HTTPException(429, said, {"Connection": "close", "Retry-After": "5"})
             return message
 
-        await self.app(scope, bounded, send)
+        try:
+            await self.app(scope, bounded, send)
+        finally:
+            self._held -= came
 
-    def _known(self, path: str, headers: Headers) -> bool:
-        if not self.keys or path in OPEN or path.startswith(self.open):
+    def _is_open(self, path: str) -> bool:
+        return path in OPEN or path.startswith(self.open)
+
+    def _ours(self, address: str) -> bool:
+        """Whether an address is by one of the names that may be asked by."""
+        if not self.hosts:
             return True
+        try:
+            host = urlsplit(address).hostname or ""
+            return host in self.hosts or ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def _key(self, headers: Headers) -> int | None:
+        """Which of the keys was given, if one of them was."""
         kind, _, given = headers.get("authorization", "").partition(" ")
         # All are compared, in a time that says nothing of how much of a key was right.
         same = [hmac.compare_digest(given.strip().encode("latin-1", "replace"), key) for key in self.keys]
-        return kind.lower() == "bearer" and any(same)
+        return same.index(True) if kind.lower() == "bearer" and any(same) else None
+
+    def _caller(self, scope: Scope, key: int | None) -> str:
+        """Who takes turns with others: whoever has a key of several, else whoever is at an address."""
+        if len(self.keys) > 1 and key is not None:
+            return f"key {key}"
+        client = scope.get("client")
+        return client[0] if client else ""
 
     def _too_much(self) -> Refused:
         return Refused(
@@ -103,3 +157,9 @@ class Door:
             status=413,
             code="body_too_large",
         )
+
+
+def caller(request: Request) -> str:
+    """Who asks, as the door knows them: whose turn it is goes by that."""
+    name: str = request.state.caller
+    return name

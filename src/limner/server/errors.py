@@ -1,10 +1,16 @@
 """What is refused, in the shape that clients of the API read: `{"error": {message, type, param, code}}`."""
 
 import json
+import logging
 from collections.abc import Mapping
 
 from starlette.responses import Response
 
+from limner.errors import LimnerError
+
+LOG = logging.getLogger(__name__)
+# Of requests, those that painters look at.
+FIELDS = "prompt negative_prompt n seed steps guidance size image mask model input".split()
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
@@ -54,10 +60,23 @@ class Refused(Exception):
         return Response(body, self.status, headers={**(headers or {}), **more}, media_type="application/json")
 
 
+def of_failure(error: LimnerError) -> Refused:
+    """What went wrong with the machine: full disks, broken weights. Its message is for whoever runs it.
+
+    It names paths, so it goes to the log and not over the wire.
+    """
+    LOG.error("%s", error)
+    return Refused(
+        "the server cannot do this now, and its log says why: try again later, or tell whoever runs it",
+        status=503,
+        code="painter_failed",
+        retry_after=5,
+    )
+
+
 def of_value(error: ValueError) -> Refused:
     """What a painter refuses: its messages begin with the name of the argument."""
     message = str(error)
     name = message.partition(" ")[0]
     name = {"count": "n", "prompts": "prompt"}.get(name, name)
-    known = name in ("prompt", "n", "seed", "steps", "guidance", "size", "image", "mask", "model", "input")
-    return Refused(message, param=name if known else None, code="invalid_value")
+    return Refused(message, param=name if name in FIELDS else None, code="invalid_value")

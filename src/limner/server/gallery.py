@@ -5,7 +5,6 @@ thought up leads nowhere.
 """
 
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limner.pipelines.png import write
+from limner.server.folder import Folder
 
 # Bytes of randomness in a name.
 UNGUESSABLE = 24
@@ -37,14 +37,14 @@ class Gallery:
         self.lifetime = lifetime
         self._most = most
         self._now = now
-        self._folder = tempfile.TemporaryDirectory(prefix="limner-gallery-")
+        self._folder = Folder()
         self._kept: dict[str, Kept] = {}
         self._lock = threading.Lock()
 
     @property
     def folder(self) -> Path:
         """Where the pictures lie."""
-        return Path(self._folder.name)
+        return self._folder.path
 
     def add(self, png: bytes) -> str:
         """Keep a picture; returns its name. LimnerError where it cannot be written."""
@@ -85,4 +85,4 @@ class Gallery:
         """Let go of everything, the folder too."""
         with self._lock:
             self._kept.clear()
-            self._folder.cleanup()
+            self._folder.close()

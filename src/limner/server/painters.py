@@ -114,7 +114,7 @@ class Painter(ABC, Generic[S]):
         self.usual_side = USUAL if USUAL in self.sides else max(sizes)
 
     @abstractmethod
-    def settings(self, *, steps: int | None, guidance: float | None) -> S:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> S:
         """How to paint, as usual but for what is given. ValueError for what it cannot do."""
 
     @abstractmethod
@@ -127,11 +127,11 @@ class Painter(ABC, Generic[S]):
 
     def edit(self, order: Order, check: Check) -> list[Painted]:
         """The order's image painted anew where its mask says, by a painter that `edits`."""
-        raise NotImplementedError(self.name)
+        raise NotImplementedError(self.name)  # The routes ask `edits` first, and answer 400 without it.
 
     def vary(self, order: Order, check: Check) -> list[Painted]:
         """Others of what the order's image shows, by a painter that `varies`."""
-        raise NotImplementedError(self.name)
+        raise NotImplementedError(self.name)  # The same, by `varies`.
 
     def side(self, size: str | None) -> int:
         """The side that a request's `size` names, such as 256x256; auto and None are the usual one.
@@ -158,13 +158,14 @@ class Unclip(Painter[PaintSettings]):
         self.painter = painter
         self.varies = isinstance(painter.clip, Clip)
 
-    def settings(self, *, steps: int | None, guidance: float | None) -> PaintSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> PaintSettings:
         """As usual but for what is given."""
         usual = self.painter.usual
         return replace(
             usual,
             steps=usual.steps if steps is None else steps,
             guidance=usual.guidance if guidance is None else guidance,
+            negative_prompt=negative_prompt,
         )
 
     def refuse(self, order: Order) -> None:
@@ -225,13 +226,14 @@ class Mender(Painter[GlideSettings]):
         own = painter.base.config.inpaint and painter.upsampler.config.inpaint
         self.edits = painter.mender is not None or own
 
-    def settings(self, *, steps: int | None, guidance: float | None) -> GlideSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> GlideSettings:
         """As usual but for what is given."""
         usual = self.painter.usual
         return replace(
             usual,
             steps=usual.steps if steps is None else steps,
             guidance=usual.guidance if guidance is None else guidance,
+            negative_prompt=negative_prompt,
         )
 
     def refuse(self, order: Order) -> None:
@@ -290,10 +292,15 @@ class Writer(Painter[TokenSettings]):
         super().__init__(name, painter.sizes)
         self.painter = painter
 
-    def settings(self, *, steps: int | None, guidance: float | None) -> TokenSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> TokenSettings:
         """As usual but for what is given."""
         if steps is not None:
             raise ValueError(f"steps is {steps}: {self.name} writes tokens and takes none, so leave it out")
+        if negative_prompt != "":
+            raise ValueError(
+                f"negative_prompt is {negative_prompt[:20]!r}: {self.name} writes tokens and takes none, so "
+                "leave it out"
+            )
         usual = self.painter.usual
         return replace(usual, guidance=usual.guidance if guidance is None else guidance)
 

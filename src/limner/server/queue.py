@@ -1,12 +1,14 @@
 """Who is served next: a bounded line of jobs, of which those that want the same are worked on together.
 
-One thread works, for a machine paints one batch at a time. The oldest job is always in the next batch, and no
-job is overtaken by a later one, except by those that share its batch.
+One thread works, for a machine paints one batch at a time. Callers take turns: the next batch begins with the
+oldest job of the caller whose turn it is, and no job is overtaken by a later one of its caller, except by
+those that share its batch. So whoever sends many waits for nobody longer than a batch of each.
 """
 
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -39,11 +41,12 @@ class Abandoned(Exception):
 
 @dataclass(eq=False, kw_only=True)
 class Job(Generic[Order, Result]):
-    """What is wanted, of `pictures` pictures, and the `result` to come."""
+    """What is wanted, of `pictures` pictures, by whom, and the `result` to come."""
 
     order: Order
     key: Hashable
     pictures: int
+    caller: Hashable
     result: "Future[Result]" = field(default_factory=Future)
     # Set where whoever wanted it has gone.
     abandoned: threading.Event = field(default_factory=threading.Event)
@@ -69,6 +72,8 @@ class Queue(Generic[Order, Result]):
         self._bound = waiting
         self._together = together
         self._line: list[Job[Order, Result]] = []
+        # Those that have a job in the line, the next one first.
+        self._turns: list[Hashable] = []
         self._at_work: list[Job[Order, Result]] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -92,25 +97,48 @@ class Queue(Generic[Order, Result]):
         """Whether anything new is refused."""
         return self._closed
 
-    def put(self, order: Order, *, key: Hashable, pictures: int) -> Job[Order, Result]:
-        """A job at the end of the line. Raises Full where the line is as long as it may be, and Closed."""
-        job: Job[Order, Result] = Job(order=order, key=key, pictures=pictures)
+    def put(self, order: Order, *, key: Hashable, pictures: int, caller: Hashable) -> Job[Order, Result]:
+        """A job behind the caller's others. Raises Closed, and Full where the line is as long as it may be.
+
+        From a full line the youngest job of whoever has most there goes, failing with Full, if the caller has
+        still fewer with this one: a line that one has filled is not closed to all others.
+        """
+        job: Job[Order, Result] = Job(order=order, key=key, pictures=pictures, caller=caller)
         with self._changed:
             if self._closed:
                 raise Closed
             if len(self._line) >= self._bound:
-                ahead = sum(other.pictures for other in [*self._line, *self._at_work])
-                raise Full(min(LATEST, max(1, math.ceil(self._seconds * ahead / max(1, len(self._line))))))
+                self._make_room(caller)
             self._line.append(job)
+            if caller not in self._turns:
+                self._turns.append(caller)
             self._changed.notify()
         return job
+
+    def _make_room(self, caller: Hashable) -> None:
+        ahead = sum(job.pictures for job in [*self._line, *self._at_work])
+        full = Full(min(LATEST, max(1, math.ceil(self._seconds * ahead / len(self._line)))))
+        having = Counter(job.caller for job in self._line)
+        ((greediest, most),) = having.most_common(1)
+        if having[caller] + 1 >= most:
+            raise full
+        youngest = next(job for job in reversed(self._line) if job.caller == greediest)
+        self._take_out([youngest])
+        if youngest.result.set_running_or_notify_cancel():
+            youngest.result.set_exception(full)
+
+    def _take_out(self, jobs: Sequence[Job[Order, Result]]) -> None:
+        """Of the line, and callers that have no more there of the turns."""
+        self._line = [job for job in self._line if job not in jobs]
+        left = {job.caller for job in self._line}
+        self._turns = [caller for caller in self._turns if caller in left]
 
     def leave(self, job: Job[Order, Result]) -> None:
         """Free the place of a job that nobody wants any more; painting stops when that is true of a batch."""
         with self._changed:
             job.abandoned.set()
             if job in self._line:
-                self._line.remove(job)
+                self._take_out([job])
                 job.result.cancel()
 
     def close(self) -> None:
@@ -120,7 +148,7 @@ class Queue(Generic[Order, Result]):
             for job in self._line:
                 if job.result.set_running_or_notify_cancel():
                     job.result.set_exception(Closed())
-            self._line.clear()
+            self._take_out(self._line)
             self._changed.notify()
 
     def join(self, timeout: float | None = None) -> None:
@@ -128,30 +156,50 @@ class Queue(Generic[Order, Result]):
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while batch := self._next():
-            began = time.monotonic()
-            self._finish(batch)
-            each = (time.monotonic() - began) / sum(job.pictures for job in batch)
-            self._seconds = 0.7 * self._seconds + 0.3 * each
-            with self._changed:
-                self._at_work = []
+        while self._worked():
+            pass
+
+    def _worked(self) -> bool:
+        """Whether there was a batch, which is done now and held by nobody here any more."""
+        batch = self._next()
+        if not batch:
+            return False
+        began = time.monotonic()
+        self._finish(batch)
+        each = (time.monotonic() - began) / sum(job.pictures for job in batch)
+        self._seconds = 0.7 * self._seconds + 0.3 * each
+        with self._changed:
+            self._at_work = []
+        return True
+
+    def _by_turns(self) -> list[Job[Order, Result]]:
+        """All that wait: of each caller the oldest, in the order of their turns, then of each the next."""
+        turns = {caller: place for place, caller in enumerate(self._turns)}
+        before: Counter[Hashable] = Counter()
+        placed = []
+        for job in self._line:
+            placed.append((before[job.caller], turns[job.caller], job))
+            before[job.caller] += 1
+        return [job for _, _, job in sorted(placed, key=lambda one: one[:2])]
 
     def _next(self) -> list[Job[Order, Result]]:
-        """The oldest job, and after it those of its key while they fit; nothing once it is closed."""
+        """The job whose turn it is, and after it those of its key while they fit; none once it is closed."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._line) or self._closed)
             if not self._line:
                 return []
-            first = self._line[0]
+            first, *others = self._by_turns()
             batch, pictures = [first], first.pictures
-            for job in self._line[1:]:
+            for job in others:
                 if job.key != first.key:
                     continue
                 if pictures + job.pictures > self._together:
                     break
                 batch.append(job)
                 pictures += job.pictures
-            self._line = [job for job in self._line if job not in batch]
+            # Whoever begins a batch goes behind all others; who only shares it keeps the turn.
+            self._turns = [*self._turns[1:], first.caller]
+            self._take_out(batch)
             self._at_work = batch
             # From here on nobody but this thread ends them.
             for job in batch:
@@ -171,7 +219,7 @@ class Queue(Generic[Order, Result]):
         except Abandoned as gone:
             for job in batch:
                 _end(job.result, gone)
-        except Exception as error:
+        except Exception as error:  # Whatever it is belongs to who asked; the queue goes on for the others.
             if len(batch) > 1:
                 # One of them may be to blame, and the others are not to suffer for it.
                 for job in batch:

@@ -3,15 +3,18 @@
 import asyncio
 import signal
 import socket
+import warnings
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from PIL import Image
 from starlette.types import ASGIApp
 
 from limner.errors import LimnerError
 from limner.server.app import create_app
 from limner.server.service import Service
+from limner.text import CutCaptionWarning, UnknownCharacterWarning
 
 # Connections beyond what may wait are for those that ask how it goes.
 MORE_CONNECTIONS = 256
@@ -47,7 +50,12 @@ def run(
     )
     name = f"[{host}]" if ":" in host else host
     on_ready(f"http://{name}:{listening.getsockname()[1]}")
-    Draining(config, service, let_go).run(sockets=[listening])
+    with warnings.catch_warnings():
+        # What a stranger sent is no news to whoever runs the server, would come to their terminal as it was
+        # sent, and every one would be remembered.
+        for kind in (CutCaptionWarning, UnknownCharacterWarning, Image.DecompressionBombWarning):
+            warnings.simplefilter("ignore", kind)
+        Draining(config, service, let_go).run(sockets=[listening])
 
 
 class Draining(uvicorn.Server):

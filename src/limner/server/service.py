@@ -30,12 +30,14 @@ TOGETHER = 16
 class Limits:
     """How much a server takes on; the defaults suit a laptop.
 
-    `waiting`: requests that wait their turn. `body`: bytes of a request. `pixels`: of a picture that is sent.
+    `waiting`: requests that wait their turn. `body`: bytes of a request; `carried`: of all that are being
+    answered. `pixels`: of a picture that is sent.
     `lifetime`: seconds that a picture is kept at its address; `kept`: bytes of all of them.
     """
 
     waiting: int = 32
     body: int = 24 * MB
+    carried: int = 256 * MB
     pixels: int = MOST_PIXELS
     lifetime: float = 3600.0
     kept: int = 1024 * MB
@@ -60,6 +62,7 @@ class Chore:
 class Service:
     """What `painters` are served, and `clip`, if any; who may ask: everybody, or who has one of the `keys`.
 
+    `hosts`: the names that it answers to beside this machine's own addresses, to any if there are none.
     `public`: how the server is reached from outside, such as https://paint.example; by default as the request
     says.
     """
@@ -67,6 +70,7 @@ class Service:
     painters: Sequence[Served]
     clip: Reader | None = None
     keys: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     public: str | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -141,32 +145,34 @@ class Service:
             )
         return self.clip
 
-    def line_up(self, painter: Served, order: Order) -> Job[Order | Chore, list[Painted]]:
-        """A place in the line for an order. Raises Refused where there is none to be had.
+    def line_up(self, painter: Served, order: Order, *, caller: str) -> Job[Order | Chore, list[Painted]]:
+        """A place in the line for an order of `caller`. Raises Refused where there is none to be had.
 
         Those of one painter, with the same settings, and of one size of its own are painted together; an
         order with a picture goes alone.
         """
         alone = None if order.doing == "paint" else object()
         key = (painter.name, painter.sides[order.side], order.settings, alone)
-        return self._put(order, key, order.count)
+        return self._put(order, key, order.count, caller)
 
-    def line_up_chore(self, chore: Chore) -> Job[Order | Chore, list[Painted]]:
+    def line_up_chore(self, chore: Chore, *, caller: str) -> Job[Order | Chore, list[Painted]]:
         """The same for something else."""
-        return self._put(chore, object(), 1)
+        return self._put(chore, object(), 1, caller)
 
-    def _put(self, order: Order | Chore, key: Hashable, pictures: int) -> Job[Order | Chore, list[Painted]]:
+    def _put(
+        self, work: Order | Chore, key: Hashable, pictures: int, caller: str
+    ) -> Job[Order | Chore, list[Painted]]:
         try:
-            return self.painting.put(order, key=key, pictures=pictures)
+            return self.painting.put(work, key=key, pictures=pictures, caller=caller)
         except Full as full:
             raise busy(full) from full
         except Closed as closed:
             raise closing() from closed
 
-    def read_next(self, sent: tuple[Sent, ...]) -> Job[tuple[Sent, ...], list[Vector]]:
+    def read_next(self, sent: tuple[Sent, ...], *, caller: str) -> Job[tuple[Sent, ...], list[Vector]]:
         """The same for embeddings."""
         try:
-            return self.reading.put(sent, key=None, pictures=len(sent))
+            return self.reading.put(sent, key=None, pictures=len(sent), caller=caller)
         except Full as full:
             raise busy(full) from full
         except Closed as closed:

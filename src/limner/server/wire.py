@@ -75,7 +75,10 @@ class Worded(Wanted):
     guidance: Annotated[float, Field(ge=0, le=MOST_GUIDANCE)] | None = Field(
         None, description="How strongly the words are heeded; 1 as trained."
     )
-    negative_prompt: str | None = Field(None, description="No painter here takes one: refused unless empty.")
+    negative_prompt: str | None = Field(
+        None,
+        description="What not to paint, where the painter is DALL-E 2 or GLIDE; guidance leads away from it.",
+    )
     stream: bool | None = Field(None, description="Answer with server-sent events.")
     partial_images: Annotated[int, Field(ge=0, le=MOST_SKETCHES)] | None = Field(
         None, description="Of a stream: pictures on their way, of each picture."

@@ -51,7 +51,7 @@ def order_of(
         count=asked.count,
         seed=seed,
         side=max(painter.painter.sizes) if asked.side is None else asked.side,
-        settings=painter.settings(steps=asked.steps, guidance=asked.guidance),
+        settings=painter.settings(steps=asked.steps, guidance=asked.guidance, negative_prompt=""),
         image=image,
         mask=mask,
         sketches=SKETCHES,

@@ -22,6 +22,8 @@ T = TypeVar("T")
 TROUBLE = (Refused, LimnerError, ValueError)
 # Seconds after which a page that has gone is noticed, though nothing happens.
 BEAT = 0.5
+# By what name the page stands in the line.
+CALLER = "studio"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def painted(service: Service, painter: Served, order: Order) -> Iterator[Event |
         events.put(Sketched(number, image))
 
     told = replace(order, on_sketch=on_sketch, on_tick=events.put)
-    job = service.line_up(painter, told)
+    job = service.line_up(painter, told, caller=CALLER)
     yield from _heard(service, job, events)
     yield Done(job.result.result())
 
@@ -86,7 +88,7 @@ def done(service: Service, work: Callable[[Check, Tell], T]) -> Iterator[Event |
     """
     events: SimpleQueue[Event | None] = SimpleQueue()
     results: list[T] = []
-    job = service.line_up_chore(Chore(lambda check: results.append(work(check, events.put))))
+    job = service.line_up_chore(Chore(lambda check: results.append(work(check, events.put))), caller=CALLER)
     yield from _heard(service, job, events)
     job.result.result()
     yield Done(results[0])
