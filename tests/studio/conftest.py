@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 
 import pytest
-import uvicorn
 from PIL import Image
 
 import limner
@@ -13,7 +12,7 @@ from limner.data.folder import read
 from limner.data.sample import sample_dir
 from limner.server import Limits, Service
 from limner.server.painters import served
-from limner.server.running import Draining
+from limner.server.running import Draining, configured
 from limner.server.service import clip_of
 from limner.studio.page import let_go
 from limner.studio.turns import Done
@@ -99,8 +98,7 @@ def running():
     @contextlib.contextmanager
     def running(app, service):
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="on")
-        server = Draining(config, service, lambda: let_go(app))
+        server = Draining(configured(service, app), service, lambda: let_go(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

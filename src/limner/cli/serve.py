@@ -54,6 +54,12 @@ class Options:
     """Listen to other machines without a key: whoever reaches the address may paint."""
     url: Annotated[str | None, arg(metavar="URL", help_behavior_hint="(default: as asked)")] = None
     """How clients reach it, if by another name: what addresses of pictures begin with."""
+    allow_origin: Annotated[
+        str | None, arg(metavar="A,B", help_behavior_hint="(default: the server's own pages alone)")
+    ] = None
+    """Where other pages are from that may ask, such as https://page.example; several with commas between."""
+    proxy: Annotated[str | None, arg(metavar="A,B", help_behavior_hint="(default: none is believed)")] = None
+    """Addresses of proxies before it, whose X-Forwarded-For says who asks; several with commas between."""
     queue: Annotated[int, arg(metavar="N")] = 32
     """Requests that may wait; more are told to come back."""
     lifetime: Annotated[int, arg(metavar="SECONDS")] = 3600
@@ -71,15 +77,17 @@ class Options:
         checked_whole("lifetime", self.lifetime, 1, LONGEST_LIFETIME)
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url is '{self.url}': give one that begins with http:// or https://")
-        hosts = self._hosts(keys)
+        hosts, proxies = self._hosts(keys), self._proxies()
         named = named_models(self.models)
         for model in named.values():
             if not is_place(model):
                 checked_model(model)
 
+        from limner.server.origins import checked_origin
         from limner.server.running import bound
         from limner.server.service import Limits, Service, clip_of
 
+        origins = tuple(checked_origin(one) for one in several("allow_origin", self.allow_origin))
         # Painters take a while to load, and an address that is taken is known at once.
         bound(self.host, self.port).close()
         self.prepare()
@@ -90,6 +98,8 @@ class Options:
             keys=keys,
             hosts=hosts,
             public=self.url,
+            origins=origins,
+            proxies=proxies,
             limits=Limits(waiting=self.queue, lifetime=float(self.lifetime)),
         )
 
@@ -114,6 +124,19 @@ class Options:
             return ()
         public = urlsplit(self.url or "").hostname
         return ("localhost", self.host, *(() if public is None else (public,)))
+
+    def _proxies(self) -> tuple[str, ...]:
+        """The proxies that are believed. ValueError for what is no address."""
+        proxies = several("proxy", self.proxy)
+        for one in proxies:
+            try:
+                ipaddress.ip_network(one)
+            except ValueError:
+                raise ValueError(
+                    f"proxy is '{one[:60]}': give the address that it asks from, such as 127.0.0.1, or a "
+                    "network such as 10.0.0.0/8"
+                ) from None
+        return proxies
 
     def _keys(self) -> tuple[str, ...]:
         """The keys, of which one is needed where other machines get in. ValueError for a poor one."""
@@ -162,6 +185,14 @@ def loopback(host: str) -> bool:
     except OSError:
         return False
     return bool(found) and all(ipaddress.ip_address(str(one).partition("%")[0]).is_loopback for one in found)
+
+
+def several(name: str, given: str | None) -> tuple[str, ...]:
+    """What stands between commas; nothing where nothing was given. ValueError for commas alone."""
+    found = tuple(one.strip() for one in (given or "").split(",") if one.strip())
+    if given is not None and not found:
+        raise ValueError(f"{name} is empty: give one, or leave it out")
+    return found
 
 
 def named_models(models: str) -> dict[str, str]:

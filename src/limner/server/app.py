@@ -26,6 +26,7 @@ from limner.pipelines.words import checked_words
 from limner.server import events, metrics
 from limner.server.door import Door, caller
 from limner.server.errors import Refused, of_failure, of_value
+from limner.server.origins import Origins
 from limner.server.painters import Order, Painted
 from limner.server.pictures import marked, of_data_url, picture
 from limner.server.queue import Abandoned, Closed, Full, Job, Queue
@@ -71,9 +72,10 @@ FAILURES: dict[int | str, dict[str, Any]] = {
         401: "The key is missing or wrong.",
         403: "Asked for by a name that is not this server's, or by a page of somebody else's.",
         404: "No such model, or no such address.",
+        408: "The body took too long to arrive.",
         413: "The body is too large.",
         415: "The body is of another type.",
-        429: "As many requests wait as may; Retry-After says when to come again.",
+        429: "As many requests wait or are being answered as may; Retry-After says when to come again.",
         500: "The server's own fault.",
         503: "The server is stopping.",
     }.items()
@@ -109,9 +111,11 @@ def create_app(service: Service, *, home: str = "/docs", guarded: tuple[str, ...
     app.add_middleware(
         Door,
         keys=service.keys,
-        hosts=service.hosts,
+        origins=Origins(hosts=service.hosts, public=service.public, allowed=service.origins),
+        at_once=limits.at_once,
         body=limits.body,
         carried=limits.carried,
+        arriving=limits.arriving,
         metrics=service.metrics,
         guarded=guarded,
     )
@@ -446,7 +450,7 @@ def _add_failures(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         told = {404: "there is nothing at this address: see /docs", 405: f"{request.method} is not for this"}
-        codes = {404: "not_found", 413: "body_too_large", 429: "rate_limit_exceeded"}
+        codes = {404: "not_found", 408: "body_too_slow", 413: "body_too_large", 429: "rate_limit_exceeded"}
         message, code = told.get(error.status_code, str(error.detail)), codes.get(error.status_code)
         return Refused(message, status=error.status_code, code=code).response(error.headers)
 

@@ -13,11 +13,10 @@ from starlette.types import ASGIApp
 
 from limner.errors import LimnerError
 from limner.server.app import create_app
+from limner.server.connection import Connection
 from limner.server.service import Service
 from limner.text import CutCaptionWarning, UnknownCharacterWarning
 
-# Connections beyond what may wait are for those that ask how it goes.
-MORE_CONNECTIONS = 256
 # Seconds for connections that were asked to end.
 PATIENCE = 10
 
@@ -39,14 +38,10 @@ def run(
     address that cannot be listened at.
     """
     listening = bound(host, port)
-    config = uvicorn.Config(
+    config = configured(
+        service,
         create_app(service) if app is None else app,
-        timeout_graceful_shutdown=None if let_go is None else PATIENCE,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=MORE_CONNECTIONS + service.limits.waiting,
-        timeout_keep_alive=30,
+        patience=None if let_go is None else PATIENCE,
     )
     name = f"[{host}]" if ":" in host else host
     on_ready(f"http://{name}:{listening.getsockname()[1]}")
@@ -56,6 +51,24 @@ def run(
         for kind in (CutCaptionWarning, UnknownCharacterWarning, Image.DecompressionBombWarning):
             warnings.simplefilter("ignore", kind)
         Draining(config, service, let_go).run(sockets=[listening])
+
+
+def configured(service: Service, app: ASGIApp, *, patience: int | None = None) -> uvicorn.Config:
+    """How uvicorn is to serve it, and end connections in `patience` seconds, or None for as they please.
+
+    Who asks is whoever is at the other end, unless that is one of the service's proxies.
+    """
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(service.proxies),
+        forwarded_allow_ips=list(service.proxies),
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=patience,
+    )
 
 
 class Draining(uvicorn.Server):

@@ -30,13 +30,16 @@ TOGETHER = 16
 class Limits:
     """How much a server takes on; the defaults suit a laptop.
 
-    `waiting`: requests that wait their turn. `body`: bytes of a request; `carried`: of all that are being
-    answered. `pixels`: of a picture that is sent.
+    `waiting`: requests that wait their turn; `at_once`: that are being answered, whatever they ask. `body`:
+    bytes of a request, which has `arriving` seconds to come; `carried`: of all that are being answered.
+    `pixels`: of a picture that is sent.
     `lifetime`: seconds that a picture is kept at its address; `kept`: bytes of all of them.
     """
 
     waiting: int = 32
+    at_once: int = 256
     body: int = 24 * MB
+    arriving: float = 120.0
     carried: int = 256 * MB
     pixels: int = MOST_PIXELS
     lifetime: float = 3600.0
@@ -64,7 +67,8 @@ class Service:
 
     `hosts`: the names that it answers to beside this machine's own addresses, to any if there are none.
     `public`: how the server is reached from outside, such as https://paint.example; by default as the request
-    says.
+    says. `origins`: of pages of others that may ask, such as https://page.example; of none by default.
+    `proxies`: addresses whose word on who asks is believed.
     """
 
     painters: Sequence[Served]
@@ -72,6 +76,8 @@ class Service:
     keys: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     public: str | None = None
+    origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
