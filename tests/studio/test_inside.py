@@ -16,7 +16,9 @@ from limner.server.errors import Refused
 from limner.studio import inside, lens
 from limner.studio.known import Known
 from limner.studio.making import odds_picture
-from limner.studio.turns import Sketched
+from limner.studio.turns import Sketched, Visit
+
+ME = "127.0.0.1"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def known():
 
 
 def test_dalle2_shows_every_step_up_to_the_picture_that_it_paints(ended, service, painters, known):
-    told, made = ended(inside.made(service, known, "dalle2", "a pear", 4))
+    told, made = ended(inside.made(Visit(service, ME), known, "dalle2", "a pear", 4))
     painter = painters["dalle2"]
     (picture,) = painter.paint("a pear", seed=4)
     assert made.picture.tobytes() == picture.tobytes()
@@ -46,14 +48,14 @@ def test_dalle2_shows_every_step_up_to_the_picture_that_it_paints(ended, service
 
 
 def test_glide_shows_its_steps(ended, service, painters, known):
-    _, made = ended(inside.made(service, known, "glide", "a pear", 4))
+    _, made = ended(inside.made(Visit(service, ME), known, "glide", "a pear", 4))
     assert made.picture.tobytes() == painters["glide"].paint("a pear", seed=4)[0].tobytes()
     assert len(made.frames) == painters["glide"].usual.steps
     assert made.imagining is None
 
 
 def test_dalle1_fills_in_its_grid_with_the_odds_of_its_tokens(ended, service, painters, known):
-    _, made = ended(inside.made(service, known, "dalle1", "a pear", 4))
+    _, made = ended(inside.made(Visit(service, ME), known, "dalle1", "a pear", 4))
     *_, last = painters["dalle1"].stream("a pear", seed=4)
     assert made.picture.tobytes() == last.image().tobytes()
     assert [frame.caption.split(",")[0] for frame in made.frames] == [f"row {n} of 4" for n in (1, 2, 3, 4)]
@@ -85,7 +87,7 @@ def test_neighbours_of_a_drawing_begin_with_itself(service, known):
 
 
 def test_likenesses_are_the_scores_of_ranking(ended, service, lines, drawings):
-    _, found = ended(inside.read(service, drawings[0], "a pear, a cat\na pear"))
+    _, found = ended(inside.read(Visit(service, ME), drawings[0], "a pear, a cat\na pear"))
     assert {one.words for one in found.likenesses} == {"a pear", "a cat"}
     for one in found.likenesses:
         (score,) = rank(one.words, [drawings[0]], weights=lines["dalle2"])
@@ -104,12 +106,12 @@ def test_words_that_are_none_or_too_many_are_refused():
 def test_without_clip_nothing_is_read(make_service, drawings):
     service = make_service("glide")
     with pytest.raises(Refused, match=r"^no CLIP is served here"):
-        next(inside.read(service, drawings[0], "a pear"))
+        next(inside.read(Visit(service, ME), drawings[0], "a pear"))
     service.end()
 
 
 def test_what_autoencoders_keep_is_less_than_the_picture(ended, service, known, drawings):
-    _, found = ended(inside.remembered(service, known, drawings[0]))
+    _, found = ended(inside.remembered(Visit(service, ME), known, drawings[0]))
     assert {one.name for one in found} == {"vae", "vqvae", "vqvae2", "dvae"}
     for one in found:
         assert one.before.size == one.after.size
@@ -120,7 +122,7 @@ def test_what_autoencoders_keep_is_less_than_the_picture(ended, service, known, 
 
 
 def test_the_walk_ends_at_both_reconstructions(ended, service, known, drawings):
-    _, found = ended(inside.walked(service, known, *drawings))
+    _, found = ended(inside.walked(Visit(service, ME), known, *drawings))
     kept = [lens.kept(known, one, lambda: None) for one in drawings]
     ends = [next(one for one in each if one.name == "vae").after for each in kept]
     assert len(found) == inside.WALK
@@ -129,7 +131,7 @@ def test_the_walk_ends_at_both_reconstructions(ended, service, known, drawings):
 
 
 def test_moved_numbers_change_the_picture(ended, service, known, drawings):
-    _, rows = ended(inside.numbers(service, known, drawings[0]))
+    _, rows = ended(inside.numbers(Visit(service, ME), known, drawings[0]))
     assert len(rows) == lens.MOVED
     for title, row in rows:
         assert title.startswith("number ")

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from limner.errors import LimnerError
 from limner.server import create_app as create_api
 from limner.studio import create_app
 from limner.studio.shown import Picture, alert, bars, chips, note, strip, wall, way
@@ -110,6 +111,22 @@ def test_whatever_was_typed_is_escaped():
     for html in shown:
         assert "<img src=x" not in html
         assert html.count("&lt;img") >= 1
+
+
+def test_what_fails_on_the_machine_is_told_to_its_log_alone(page, caplog):
+    said = alert(LimnerError("cannot write /srv/pictures/a.png: the disk is full"))
+    assert "its log says why" in said
+    assert "/srv" not in said
+    assert "/srv/pictures/a.png" in caplog.text
+    # Of what nobody foresaw a page hears nothing.
+    assert page.get("/studio/config").json()["show_error"] is False
+
+
+def test_pages_of_others_do_not_use_this_one(page):
+    for path in ("/studio/", "/studio/gradio_api/queue/join"):
+        refused = page.post(path, headers={"Origin": "https://evil.example"}, json={})
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
 
 
 def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(make_service, running):

@@ -15,9 +15,11 @@ from limner.studio.asked import Asked, number, order_of, whole
 from limner.studio.brush import as_request, marked, to_mark
 from limner.studio.edit import mend, redraw
 from limner.studio.shown import data_url, facts_of, opened
+from limner.studio.turns import Visit
 from limner.studio.vary import blended, changed, varied
 from limner.studio.wall import MOST_SHOWN, Hung, hung, on_the_wall
 
+ME = "127.0.0.1"
 FEW = Asked(prompt="a pear", count=2, side=64, seed=7, steps=3)
 
 
@@ -29,7 +31,7 @@ def pixels(image):
 
 
 def test_it_paints_what_the_pipeline_paints_and_shows_every_step(ended, service, painters):
-    told, painted = ended(paint.paint(service, "dalle2", FEW))
+    told, painted = ended(paint.paint(Visit(service, ME), "dalle2", FEW))
     expected = painters["dalle2"].paint("a pear", count=2, size=64, seed=7, settings=PaintSettings(steps=3))
     for one, image in zip(painted, expected, strict=True):
         assert np.array_equal(pixels(opened(one.png)), pixels(image))
@@ -43,7 +45,7 @@ def test_it_paints_what_the_pipeline_paints_and_shows_every_step(ended, service,
 
 def test_every_painter_tells_how_far_it_is(ended, service):
     for name in ("glide", "dalle1"):
-        told, painted = ended(paint.paint(service, name, Asked(prompt="a pear", seed=1)))
+        told, painted = ended(paint.paint(Visit(service, ME), name, Asked(prompt="a pear", seed=1)))
         ticks = [event for event in told if isinstance(event, Tick)]
         assert ticks[-1].done == ticks[-1].total, name
         assert len(painted) == 1
@@ -66,22 +68,22 @@ def test_without_a_seed_one_is_drawn(service):
 )
 def test_what_cannot_be_painted_is_refused_before_it_waits(service, asked, said):
     with pytest.raises(ValueError, match=f"^{said}"):
-        next(paint.paint(service, "dalle2", asked))
+        next(paint.paint(Visit(service, ME), "dalle2", asked))
     assert service.painting.waiting == service.painting.working == 0
 
 
 def test_painters_that_are_not_here_are_refused(service):
     with pytest.raises(Refused, match=r"^model is 'dalle9', which is not served here"):
-        next(paint.paint(service, "dalle9", FEW))
+        next(paint.paint(Visit(service, ME), "dalle9", FEW))
 
 
 def test_leaving_frees_the_place(ended, service):
     long = Asked(prompt="a pear", count=10, side=64, steps=1000)
-    events = paint.paint(service, "dalle2", long)
+    events = paint.paint(Visit(service, ME), "dalle2", long)
     while not isinstance(next(events), Tick):
         pass
     events.close()
-    _, painted = ended(paint.paint(service, "dalle2", FEW))  # it would wait for minutes
+    _, painted = ended(paint.paint(Visit(service, ME), "dalle2", FEW))  # it would wait for minutes
     assert len(painted) == 2
 
 
@@ -89,7 +91,7 @@ def test_a_stopping_server_says_so(make_service):
     service = make_service("dalle2")
     service.close()
     with pytest.raises(Refused, match=r"^the server is stopping"):
-        next(paint.paint(service, "dalle2", FEW))
+        next(paint.paint(Visit(service, ME), "dalle2", FEW))
     service.end()
 
 
@@ -102,7 +104,7 @@ def test_other_work_waits_its_turn_and_what_goes_wrong_in_it_is_told(ended, serv
         order.append("work")
         return 42
 
-    told, found = ended(turns.done(service, work))
+    told, found = ended(turns.done(Visit(service, ME), work))
     assert found == 42
     assert told[-1] == Tick("drawing", 1, 2)
 
@@ -110,8 +112,21 @@ def test_other_work_waits_its_turn_and_what_goes_wrong_in_it_is_told(ended, serv
         raise ValueError("strength is 9: give less")
 
     with pytest.raises(ValueError, match=r"^strength is 9"):
-        list(turns.done(service, broken))
+        list(turns.done(Visit(service, ME), broken))
     assert order == ["work"]
+
+
+def test_pages_take_turns_with_all_others(ended, service, monkeypatch):
+    callers, put = [], service.painting.put
+
+    def overheard(wanted, *, key, pictures, caller):
+        callers.append(caller)
+        return put(wanted, key=key, pictures=pictures, caller=caller)
+
+    monkeypatch.setattr(service.painting, "put", overheard)
+    ended(paint.paint(Visit(service, "one"), "dalle2", FEW))
+    ended(turns.done(Visit(service, "another"), lambda *_: None))
+    assert callers == ["one", "another"]
 
 
 def test_a_page_is_told_no_more_often_than_it_can_be_looked_at():
@@ -139,7 +154,7 @@ def test_fields_that_hold_no_number_are_named():
 
 
 def test_pictures_hang_on_the_wall_with_their_facts(ended, service):
-    _, painted = ended(paint.paint(service, "dalle2", FEW))
+    _, painted = ended(paint.paint(Visit(service, ME), "dalle2", FEW))
     first, second = hung(service, painted, by="dalle2")
     assert first.words == "a pear"
     assert first.caption == "dalle2, seed 7, 64×64"
@@ -162,7 +177,9 @@ def test_mending_keeps_what_is_not_marked(ended, service, drawings):
     mask = Image.new("L", image.size, 0)
     mask.paste(255, (16, 16, 48, 48))
     side = max(service.painter("glide", lambda _: True, "paint").painter.sizes)
-    _, (one,) = ended(mend(service, "glide", Asked(prompt="a pear", seed=3, side=side), image, mask))
+    _, (one,) = ended(
+        mend(Visit(service, ME), "glide", Asked(prompt="a pear", seed=3, side=side), image, mask)
+    )
     found, before = pixels(opened(one.png)), pixels(image.resize((side, side), Image.Resampling.BOX))
     outside = np.ones((side, side), dtype=bool)
     edge = side // 4
@@ -173,7 +190,7 @@ def test_mending_keeps_what_is_not_marked(ended, service, drawings):
 
 def test_redrawing_is_what_the_pipeline_does(ended, service, painters, drawings):
     asked = Asked(prompt="a pear", seed=3, count=2)
-    told, painted = ended(redraw(service, "glide", asked, drawings[0], 0.5))
+    told, painted = ended(redraw(Visit(service, ME), "glide", asked, drawings[0], 0.5))
     expected = painters["glide"].redraw(
         drawings[0], "a pear", strength=0.5, count=2, seed=3, settings=GlideSettings()
     )
@@ -182,12 +199,12 @@ def test_redrawing_is_what_the_pipeline_does(ended, service, painters, drawings)
     assert facts_of(opened(painted[0].png))["strength"] == "0.5"
     assert any(isinstance(event, turns.Sketched) for event in told)
     with pytest.raises(ValueError, match=r"^strength is 2"):
-        list(redraw(service, "glide", asked, drawings[0], 2.0))
+        list(redraw(Visit(service, ME), "glide", asked, drawings[0], 2.0))
 
 
 def test_painters_that_do_not_edit_are_refused(service, drawings):
     with pytest.raises(Refused, match=r"^dalle2 cannot edit pictures, but glide can"):
-        next(mend(service, "dalle2", FEW, drawings[0], Image.new("L", (64, 64), 255)))
+        next(mend(Visit(service, ME), "dalle2", FEW, drawings[0], Image.new("L", (64, 64), 255)))
 
 
 def test_marks_come_as_the_brush_sends_them():
@@ -215,7 +232,7 @@ def test_large_pictures_are_brought_to_what_is_marked_on():
 
 def test_others_of_a_picture_are_the_pipelines(ended, service, painters, drawings):
     asked = {"count": 2, "strength": 0.5, "seed": 3}
-    _, made = ended(varied(service, "dalle2", drawings[0], side=64, **asked))
+    _, made = ended(varied(Visit(service, ME), "dalle2", drawings[0], side=64, **asked))
     expected = vary(painters["dalle2"], drawings[0], size=64, **asked)
     for one, image in zip(made, expected, strict=True):
         assert np.array_equal(pixels(opened(one.png)), pixels(image))
@@ -223,7 +240,7 @@ def test_others_of_a_picture_are_the_pipelines(ended, service, painters, drawing
 
 
 def test_the_way_between_two_is_the_pipelines(ended, service, painters, drawings):
-    _, made = ended(blended(service, "dalle2", *drawings, steps=3, side=64))
+    _, made = ended(blended(Visit(service, ME), "dalle2", *drawings, steps=3, side=64))
     expected = blend(painters["dalle2"], *drawings, steps=3, size=64)
     for one, image in zip(made, expected, strict=True):
         assert np.array_equal(pixels(opened(one.png)), pixels(image))
@@ -232,7 +249,9 @@ def test_the_way_between_two_is_the_pipelines(ended, service, painters, drawings
 
 def test_changes_by_words_are_the_pipelines(ended, service, painters, drawings):
     words = {"source": "a pear", "target": "a cat"}
-    _, made = ended(changed(service, "dalle2", drawings[0], strength=0.5, steps=2, side=64, **words))
+    _, made = ended(
+        changed(Visit(service, ME), "dalle2", drawings[0], strength=0.5, steps=2, side=64, **words)
+    )
     expected = edit(painters["dalle2"], drawings[0], "a cat", source="a pear", strength=0.5, steps=2, size=64)
     for one, image in zip(made, expected, strict=True):
         assert np.array_equal(pixels(opened(one.png)), pixels(image))
@@ -240,7 +259,7 @@ def test_changes_by_words_are_the_pipelines(ended, service, painters, drawings):
     with pytest.raises(ValueError, match=r"^source and target are both 'a cat'"):
         list(
             changed(
-                service,
+                Visit(service, ME),
                 "dalle2",
                 drawings[0],
                 source="a cat",
@@ -254,7 +273,7 @@ def test_changes_by_words_are_the_pipelines(ended, service, painters, drawings):
 
 def test_painters_that_do_not_vary_are_refused(service, drawings):
     with pytest.raises(Refused, match=r"^glide cannot vary pictures, but dalle2 can"):
-        next(varied(service, "glide", drawings[0], count=1, strength=1.0, side=64, seed=0))
+        next(varied(Visit(service, ME), "glide", drawings[0], count=1, strength=1.0, side=64, seed=0))
 
 
 # --- compare --------------------------------------------------------------------------------------
@@ -262,7 +281,7 @@ def test_painters_that_do_not_vary_are_refused(service, drawings):
 
 def test_each_painter_is_measured_at_the_same_words_and_seed(ended, service):
     for served in service.painters:
-        _, found = ended(compare.took(service, served, "a pear", 5))
+        _, found = ended(compare.took(Visit(service, ME), served, "a pear", 5))
         assert found.painter == served.name
         assert found.painted.seed == 5
         assert found.seconds > 0

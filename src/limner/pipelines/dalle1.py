@@ -409,15 +409,18 @@ class Dalle1:
 
     def _partials(self, read: Read, settings: TokenSettings) -> Iterator[Partial]:
         rows: list[Tensor] = []
+        odds: list[Tensor] = []
         heard: list[Tensor] = []
         for row in self._rows(read, settings, overhear=heard.append):
             rows.append(row)
             tokens = torch.stack(rows, dim=1)
             (picture,) = self._sketch(read.commissions, tokens).pictures
-            logits = rearrange(torch.cat(heard), "(r w) k -> r w k", r=len(rows))
-            odds = shares(logits, settings.temperature).gather(-1, rearrange(tokens[0], "r w -> r w 1"))
+            likely = shares(torch.cat(heard), settings.temperature)
+            odds.append(likely.gather(-1, rearrange(row[0], "w -> w 1"))[:, 0])
+            # Of a whole picture they would be thousands for each token.
+            heard.clear()
             yield Partial(
-                commission=read.commissions[0], tokens=tokens[0], odds=odds[..., 0], picture=picture
+                commission=read.commissions[0], tokens=tokens[0], odds=torch.stack(odds), picture=picture
             )
 
     @torch.inference_mode()

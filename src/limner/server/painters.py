@@ -6,9 +6,9 @@ the last bit, in company but for the last bit of sums.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
 from PIL import Image
 
@@ -36,6 +36,7 @@ from limner.server.pictures import MOST_PIXELS, marked, picture
 
 Settings: TypeAlias = GlideSettings | PaintSettings | TokenSettings
 S = TypeVar("S", bound=Settings)
+D = TypeVar("D", GlideSettings, PaintSettings)
 Doing: TypeAlias = Literal["paint", "edit", "vary"]
 # A callable that raises when nobody waits any more.
 Check: TypeAlias = Callable[[], None]
@@ -150,15 +151,44 @@ class Painter(ABC, Generic[S]):
         return offered[size]
 
 
-class Unclip(Painter[PaintSettings]):
-    """DALL-E 2, which also varies."""
+class Pipeline(Protocol[D]):
+    """What painting with a U-Net asks of DALL-E 2 and GLIDE."""
 
-    def __init__(self, name: str, painter: Dalle2) -> None:
+    @property
+    def usual(self) -> D:
+        """How it paints where nothing is said."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Its own sides in pixels, smallest first."""
+        ...
+
+    def paint_each(
+        self,
+        wanted: Sequence[Commission],
+        *,
+        size: int | None = None,
+        settings: D | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: Callable[[Sketch], None] | None = None,
+    ) -> Iterator[object]:
+        """What each step made; the last are the pictures."""
+        ...
+
+    def metadata(self, commission: Commission, *, size: int, settings: D) -> dict[str, str]:
+        """What a picture's file says."""
+        ...
+
+
+class Denoiser(Painter[D]):
+    """A painter with a U-Net: it takes steps, is led by guidance, and paints many orders in one call."""
+
+    def __init__(self, name: str, painter: Pipeline[D]) -> None:
         super().__init__(name, painter.sizes)
         self.painter = painter
-        self.varies = isinstance(painter.clip, Clip)
 
-    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> PaintSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> D:
         """As usual but for what is given."""
         usual = self.painter.usual
         return replace(
@@ -170,25 +200,38 @@ class Unclip(Painter[PaintSettings]):
 
     def refuse(self, order: Order) -> None:
         """Raise ValueError for an order that cannot be painted."""
-        assert isinstance(order.settings, PaintSettings)
-        self.painter.paint_each(order.wanted, size=self.sides[order.side], settings=order.settings)
+        self.painter.paint_each(order.wanted, size=self.sides[order.side], settings=self._its_own(order))
 
     def paint(self, orders: Sequence[Order], check: Check) -> list[list[Painted]]:
         """All of them, in one call."""
-        settings, own = orders[0].settings, self.sides[orders[0].side]
-        assert isinstance(settings, PaintSettings)
+        settings, own = self._its_own(orders[0]), self.sides[orders[0].side]
         wanted = [commission for order in orders for commission in order.wanted]
         stages = self.painter.paint_each(
             wanted, size=own, settings=settings, on_tick=_ticking(check, orders), on_sketch=_sketching(orders)
         )
-        images = [
-            image
-            for stage in stages
-            if isinstance(stage, Drawn | Enlarged | EnlargedAgain) and stage.pictures.shape[-1] == own
-            for image in stage.images()
-        ]
+        images = [image for stage in stages if finished(stage, own) for image in stage.images()]
         told = [self.painter.metadata(one, size=own, settings=settings) for one in wanted]
         return _dealt(orders, _painted(orders, wanted, images, told))
+
+    def _its_own(self, order: Order) -> D:
+        """The order's settings, which this painter made."""
+        assert isinstance(order.settings, type(self.painter.usual))
+        return order.settings
+
+
+def finished(stage: object, side: int) -> TypeGuard[Drawn | Enlarged | EnlargedAgain]:
+    """Whether a stage has the pictures at the side that they end with."""
+    return isinstance(stage, Drawn | Enlarged | EnlargedAgain) and stage.pictures.shape[-1] == side
+
+
+class Unclip(Denoiser[PaintSettings]):
+    """DALL-E 2, which also varies."""
+
+    painter: Dalle2
+
+    def __init__(self, name: str, painter: Dalle2) -> None:
+        super().__init__(name, painter)
+        self.varies = isinstance(painter.clip, Clip)
 
     def vary(self, order: Order, check: Check) -> list[Painted]:
         """What CLIP sees in the order's image, painted anew; section 3.1 of the paper."""
@@ -217,51 +260,19 @@ class Unclip(Painter[PaintSettings]):
         return _painted([order], wanted, images, told)
 
 
-class Mender(Painter[GlideSettings]):
+class Mender(Denoiser[GlideSettings]):
     """GLIDE, which also edits where its networks mend."""
 
+    painter: Glide
+
     def __init__(self, name: str, painter: Glide) -> None:
-        super().__init__(name, painter.sizes)
-        self.painter = painter
+        super().__init__(name, painter)
         own = painter.base.config.inpaint and painter.upsampler.config.inpaint
         self.edits = painter.mender is not None or own
 
-    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> GlideSettings:
-        """As usual but for what is given."""
-        usual = self.painter.usual
-        return replace(
-            usual,
-            steps=usual.steps if steps is None else steps,
-            guidance=usual.guidance if guidance is None else guidance,
-            negative_prompt=negative_prompt,
-        )
-
-    def refuse(self, order: Order) -> None:
-        """Raise ValueError for an order that cannot be painted."""
-        assert isinstance(order.settings, GlideSettings)
-        self.painter.paint_each(order.wanted, size=self.sides[order.side], settings=order.settings)
-
-    def paint(self, orders: Sequence[Order], check: Check) -> list[list[Painted]]:
-        """All of them, in one call."""
-        settings, own = orders[0].settings, self.sides[orders[0].side]
-        assert isinstance(settings, GlideSettings)
-        wanted = [commission for order in orders for commission in order.wanted]
-        stages = self.painter.paint_each(
-            wanted, size=own, settings=settings, on_tick=_ticking(check, orders), on_sketch=_sketching(orders)
-        )
-        images = [
-            image
-            for stage in stages
-            if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == own
-            for image in stage.images()
-        ]
-        told = [self.painter.metadata(one, size=own, settings=settings) for one in wanted]
-        return _dealt(orders, _painted(orders, wanted, images, told))
-
     def edit(self, order: Order, check: Check) -> list[Painted]:
         """As `limner inpaint`; known pixels come back exactly at the larger of the painter's own sizes."""
-        settings, own, mending = order.settings, self.sides[order.side], self.painter.mending
-        assert isinstance(settings, GlideSettings)
+        settings, own, mending = self._its_own(order), self.sides[order.side], self.painter.mending
         assert order.image is not None
         image, mask = marked(order.image, order.mask, pixels=MOST_PIXELS)
         wanted: list[Commission] = []
@@ -277,7 +288,7 @@ class Mender(Painter[GlideSettings]):
             on_tick=_ticking(check, [order]),
             on_sketch=_sketching([order]),
         ):
-            if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == own:
+            if finished(stage, own):
                 wanted += stage.commissions
                 images += stage.images()
         more = {"inpaints": fingerprint(image), "mask": fingerprint(mask)}

@@ -24,6 +24,7 @@ class Asked:
     seed: int | None = None
     guidance: float | None = None
     steps: int | None = None
+    negative_prompt: str = ""
 
 
 def seed_of(asked: int | None) -> int:
@@ -51,7 +52,9 @@ def order_of(
         count=asked.count,
         seed=seed,
         side=max(painter.painter.sizes) if asked.side is None else asked.side,
-        settings=painter.settings(steps=asked.steps, guidance=asked.guidance, negative_prompt=""),
+        settings=painter.settings(
+            steps=asked.steps, guidance=asked.guidance, negative_prompt=asked.negative_prompt.strip()
+        ),
         image=image,
         mask=mask,
         sketches=SKETCHES,

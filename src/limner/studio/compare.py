@@ -1,22 +1,20 @@
 """Compare: one prompt, all painters side by side from the same seed, with what each took."""
 
-import base64
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from limner.pipelines.memory import Peak
+from limner.pipelines.peak import Peak
 from limner.server.painters import Check, Painted
 from limner.server.service import Served, Service
 from limner.studio.asked import Asked, order_of, seed_of, whole
 from limner.studio.fields import prompt_field, seed_field
-from limner.studio.shown import alert, data_url, note, on_the_way
-from limner.studio.turns import TROUBLE, Done, Event, Sketched, Tell, done
+from limner.studio.shown import alert, data_url, note, on_the_way, png_url
+from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Tell, Visit, done, visit_of
 
 MB = 2**20
 EMPTY = '<p class="lm-empty">Every painter that is served paints the same words from the same seed.</p>'
@@ -40,7 +38,7 @@ def weights_of(served: Served) -> int:
     return sum(own.values())
 
 
-def took(service: Service, served: Served, prompt: str, seed: int) -> Iterator[Event | Done[Took]]:
+def took(visit: Visit, served: Served, prompt: str, seed: int) -> Iterator[Event | Done[Took]]:
     """Paint one picture as usual, in the size of the painter's own that is nearest to 256, by a clock."""
     side = min(served.painter.sizes, key=lambda side: abs(side - 256))
     order = order_of(served, Asked(prompt=prompt, count=1, side=side, seed=seed))
@@ -60,7 +58,7 @@ def took(service: Service, served: Served, prompt: str, seed: int) -> Iterator[E
             working=peak.within,
         )
 
-    yield from done(service, work)
+    yield from done(visit, work)
 
 
 def cards(found: dict[str, Took | Image.Image | None], prompt: str) -> str:
@@ -71,7 +69,7 @@ def cards(found: dict[str, Took | Image.Image | None], prompt: str) -> str:
 
 def _card(name: str, one: Took | Image.Image | None, prompt: str) -> str:
     if isinstance(one, Took):
-        source, words = _source(one.painted), f"{prompt}, by {name}"
+        source, words = png_url(one.painted.png), f"{prompt}, by {name}"
         working = f"{one.working / MB:,.0f} MB" if one.working else "not told"
         facts = "".join(
             f"<div><dt>{key}</dt><dd>{value}</dd></div>"
@@ -92,10 +90,6 @@ def _card(name: str, one: Took | Image.Image | None, prompt: str) -> str:
     )
 
 
-def _source(painted: Painted) -> str:
-    return f"data:image/png;base64,{base64.b64encode(painted.png).decode()}"
-
-
 def compare_tab(service: Service) -> None:
     """The tab."""
     with gr.Row(equal_height=False):
@@ -109,20 +103,21 @@ def compare_tab(service: Service) -> None:
     state = gr.HTML(note("ready"), elem_id="lm-compare-note")
     shown = gr.HTML(EMPTY, elem_id="lm-compare-shown")
 
-    def work(prompt: str, seed: str) -> Iterator[tuple[Any, Any]]:
+    def work(prompt: str, seed: str, request: gr.Request) -> Iterator[tuple[str, str]]:
         found: dict[str, Took | Image.Image | None] = {one.name: None for one in service.painters}
+        visit, said, pace = visit_of(service, request), note("beginning"), Pace()
         try:
             chosen = seed_of(whole(seed, "seed"))
             for served in service.painters:
-                for event in took(service, served, prompt, chosen):
+                for event in took(visit, served, prompt, chosen):
                     if isinstance(event, Done):
                         found[served.name] = event.result
                     elif isinstance(event, Sketched):
                         found[served.name] = event.image
-                    yield (
-                        on_the_way(event) if not isinstance(event, Done | Sketched) else gr.skip(),
-                        cards(found, prompt),
-                    )
+                    else:
+                        said = on_the_way(event) or said
+                    if pace():
+                        yield said, cards(found, prompt)
             yield note(f"all painted from seed {chosen}"), cards(found, prompt)
         except TROUBLE as error:
             yield alert(error), cards(found, prompt)

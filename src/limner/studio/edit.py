@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 from PIL import Image
@@ -10,17 +9,28 @@ from PIL import Image
 from limner.pipelines.pictures import fingerprint
 from limner.pipelines.png import encode_png
 from limner.pipelines.settings import STRENGTH, GlideSettings
-from limner.pipelines.stages import Drawn, Enlarged, Sketch
+from limner.pipelines.stages import Sketch
 from limner.server.errors import Refused
-from limner.server.painters import Check, Mender, Painted
-from limner.server.pictures import MOST_PIXELS, picture
+from limner.server.painters import Check, Mender, Painted, finished
 from limner.server.service import Service
 from limner.studio.asked import Asked, order_of, whole
 from limner.studio.brush import as_request, brush, marked, to_mark
-from limner.studio.fields import count_field, model_field, prompt_field, seed_field, size_field
+from limner.studio.fields import count_field, model_field, prompt_field, seed_field, sent, size_field
 from limner.studio.paint import painting
 from limner.studio.shown import alert, data_url, note, on_the_way, wall
-from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Tell, done, painted, ticking
+from limner.studio.turns import (
+    TROUBLE,
+    Done,
+    Event,
+    Pace,
+    Sketched,
+    Tell,
+    Visit,
+    done,
+    painted,
+    ticking,
+    visit_of,
+)
 from limner.studio.wall import Hung, hung, wall_html
 
 MEND, REDRAW = "Paint anew what I mark", "Redraw all of it"
@@ -43,20 +53,20 @@ def menders(service: Service) -> list[Mender]:
 
 
 def mend(
-    service: Service, model: str, asked: Asked, image: Image.Image, mask: Image.Image
+    visit: Visit, model: str, asked: Asked, image: Image.Image, mask: Image.Image
 ) -> Iterator[Event | Done[list[Painted]]]:
     """Paint `image` anew where `mask` is white, so that the whole is what the words say."""
-    painter = service.painter(model, lambda one: one.edits, "edit pictures")
+    painter = visit.service.painter(model, lambda one: one.edits, "edit pictures")
     whole_image, cut = as_request(image, mask)
     order = order_of(painter, asked, doing="edit", image=whole_image, mask=cut)
-    yield from painted(service, painter, order)
+    yield from painted(visit, painter, order)
 
 
 def redraw(
-    service: Service, model: str, asked: Asked, image: Image.Image, strength: float
+    visit: Visit, model: str, asked: Asked, image: Image.Image, strength: float
 ) -> Iterator[Event | Done[list[Painted]]]:
     """Forget the share `strength` of `image` and paint it anew from there."""
-    painter = service.painter(model, lambda one: isinstance(one, Mender), "redraw pictures")
+    painter = visit.service.painter(model, lambda one: isinstance(one, Mender), "redraw pictures")
     assert isinstance(painter, Mender)
     order, glide = order_of(painter, asked), painter.painter
     settings = order.settings
@@ -85,11 +95,11 @@ def redraw(
                 seed=wanted.seed,
             )
             for stage in stages
-            if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == order.side
+            if finished(stage, order.side)
             for wanted, one in zip(stage.commissions, stage.images(), strict=True)
         ]
 
-    yield from done(service, work)
+    yield from done(visit, work)
 
 
 def edit_tab(service: Service) -> EditTab:
@@ -141,18 +151,19 @@ def edit_tab(service: Service) -> EditTab:
         count: int | float,
         seed: str,
         before: Hung,
+        request: gr.Request,
     ) -> Iterator[tuple[str, str, Hung]]:
         sketches: dict[int, Image.Image] = {}
-        said, pace = note("beginning"), Pace()
+        visit, said, pace = visit_of(service, request), note("beginning"), Pace()
         try:
             if image is None:
                 raise Refused("there is no picture: open one")
             asked = Asked(prompt=words, count=int(count), side=side, seed=whole(seed, "seed"))
             yield said, wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY), before
             if how == MEND:
-                events = mend(service, model, asked, image, marked(mask))
+                events = mend(visit, model, asked, image, marked(mask))
             else:
-                events = redraw(service, model, asked, image, float(strength))
+                events = redraw(visit, model, asked, image, float(strength))
             for event in events:
                 if isinstance(event, Done):
                     after = before.with_new(hung(service, event.result, by=model))
@@ -189,9 +200,7 @@ def edit_tab(service: Service) -> EditTab:
 def opened_upload(path: str) -> tuple[Image.Image | None, gr.HTML, str]:
     """A file that was opened, as it is marked on."""
     try:
-        return *to_edit(picture(Path(path).read_bytes(), "the file", pixels=MOST_PIXELS)), note(
-            "picture opened"
-        )
+        return *to_edit(sent(path)), note("picture opened")
     except TROUBLE as error:
         return None, gr.HTML(picture=""), alert(error)
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
+from PIL import Image
 
+from limner.server.errors import Refused
+from limner.server.pictures import MOST_PIXELS, picture
 from limner.server.service import Served, Service
 from limner.server.wire import MOST_PICTURES
 
@@ -12,6 +16,7 @@ SEED = "The same seed paints the same picture; where it is empty one is drawn."
 GUIDANCE = "How strongly the words are heeded."
 # What Gradio's own label of the button says, which those who see another text could not call it by.
 DROP = "Drop an image file here to upload"
+NEGATIVE = "What it shall not look like. Painters of tokens take none."
 STEPS = "Fewer are faster. Painters of tokens take none."
 
 
@@ -26,11 +31,13 @@ class Fields:
     seed: gr.Textbox
     guidance: gr.Textbox
     steps: gr.Textbox
+    negative_prompt: gr.Textbox
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """All of them, in the order in which handlers take them."""
-        return [self.prompt, self.model, self.size, self.count, self.seed, self.guidance, self.steps]
+        first = [self.prompt, self.model, self.size, self.count]
+        return [*first, self.seed, self.guidance, self.steps, self.negative_prompt]
 
 
 def prompt_field(value: str, elem_id: str) -> gr.Textbox:
@@ -45,7 +52,7 @@ def model_field(painters: Sequence[Served], elem_id: str) -> gr.Radio:
 
 
 def blank_field(label: str, info: str, placeholder: str, elem_id: str) -> gr.Textbox:
-    """Where a number may stand, or nothing, which a field for numbers alone makes 0 of."""
+    """Where something short may stand, or nothing, which a field for numbers alone makes 0 of."""
     return gr.Textbox("", label=label, info=info, placeholder=placeholder, max_lines=1, elem_id=elem_id)
 
 
@@ -72,11 +79,12 @@ def paint_fields(painters: Sequence[Served], *, prompt: str, elem_id: str) -> Fi
     model = model_field(painters, f"{elem_id}-model")
     size = size_field(painters[0], f"{elem_id}-size")
     count = count_field(2, f"{elem_id}-count")
-    with gr.Accordion("Seed, guidance, steps", open=False, elem_id=f"{elem_id}-more"):
+    with gr.Accordion("Seed, guidance, steps, and what to avoid", open=False, elem_id=f"{elem_id}-more"):
         seed = seed_field(f"{elem_id}-seed")
         guidance = blank_field("Guidance", GUIDANCE, "as usual", f"{elem_id}-guidance")
         steps = blank_field("Steps", STEPS, "as usual", f"{elem_id}-steps")
-    return Fields(words, model, size, count, seed, guidance, steps)
+        negative = blank_field("Away from", NEGATIVE, "nothing", f"{elem_id}-negative")
+    return Fields(words, model, size, count, seed, guidance, steps, negative)
 
 
 def count_field(value: int, elem_id: str) -> gr.Slider:
@@ -98,8 +106,10 @@ def picture_field(label: str, elem_id: str, *, visible: bool = True) -> gr.Image
     """Where a picture is opened, dropped or pasted."""
     return gr.Image(
         label=label,
-        type="pil",
-        image_mode="RGBA",
+        # Not opened before its size was looked at, and the very pixels where it comes from a wall.
+        type="filepath",
+        image_mode=None,
+        format="png",
         sources=["upload", "clipboard"],
         buttons=[],
         height=256,
@@ -107,3 +117,10 @@ def picture_field(label: str, elem_id: str, *, visible: bool = True) -> gr.Image
         visible=visible,
         elem_id=elem_id,
     )
+
+
+def sent(path: str | None, name: str = "picture") -> Image.Image:
+    """The picture that such a field holds. Raises Refused where there is none, or none that can be read."""
+    if path is None:
+        raise Refused(f"there is no {name}: open one")
+    return picture(Path(path).read_bytes(), name, pixels=MOST_PIXELS)

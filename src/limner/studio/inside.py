@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import Any, TypeVar
 
 import gradio as gr
 from PIL import Image
 
 from limner.pipelines.embedding import Reader
-from limner.server.errors import Refused
 from limner.server.painters import Check
 from limner.server.service import Service
 from limner.studio.asked import seed_of, whole
-from limner.studio.fields import model_field, picture_field, prompt_field, seed_field
+from limner.studio.fields import model_field, picture_field, prompt_field, seed_field, sent
 from limner.studio.known import Known, Neighbour
 from limner.studio.lens import Kept, Likeness, heat, kept, likenesses, lines, moved, walk
 from limner.studio.making import Imagining, Making, making
@@ -24,13 +22,14 @@ from limner.studio.shown import (
     bars,
     chips,
     data_url,
+    figures,
     note,
     on_the_way,
     section,
     strip,
     way,
 )
-from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Tell, done
+from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Tell, Visit, done, visit_of
 
 T = TypeVar("T")
 WORDS = "a red apple, a green apple, a pear, a cat, a house"
@@ -56,50 +55,48 @@ class Read:
     heat: Image.Image
 
 
-def made(
-    service: Service, known: Known, model: str, prompt: str, seed: int
-) -> Iterator[Event | Done[Making]]:
+def made(visit: Visit, known: Known, model: str, prompt: str, seed: int) -> Iterator[Event | Done[Making]]:
     """Paint one picture and keep what is seen on the way."""
-    painter = service.painter(model, lambda _: True, "paint")
+    painter = visit.service.painter(model, lambda _: True, "paint")
 
     def work(check: Check, tell: Tell) -> Making:
         return making(painter, known, prompt, seed, check, tell)
 
-    yield from done(service, work)
+    yield from done(visit, work)
 
 
-def read(service: Service, image: Image.Image, words: str) -> Iterator[Event | Done[Read]]:
+def read(visit: Visit, image: Image.Image, words: str) -> Iterator[Event | Done[Read]]:
     """What CLIP reads in a picture, of words that stand on lines or between commas."""
-    reader, asked = _reader(service), lines(words)
+    reader, asked = _reader(visit), lines(words)
 
     def work(check: Check, _: Tell) -> Read:
         found = likenesses(reader, image, asked, check)
         return Read(found, heat(reader, image, found[0].words))
 
-    yield from done(service, work)
+    yield from done(visit, work)
 
 
-def remembered(service: Service, known: Known, image: Image.Image) -> Iterator[Event | Done[list[Kept]]]:
+def remembered(visit: Visit, known: Known, image: Image.Image) -> Iterator[Event | Done[list[Kept]]]:
     """What the autoencoders keep of a picture."""
-    yield from done(service, lambda check, _: kept(known, image, check))
+    yield from done(visit, lambda check, _: kept(known, image, check))
 
 
 def walked(
-    service: Service, known: Known, first: Image.Image, last: Image.Image
+    visit: Visit, known: Known, first: Image.Image, last: Image.Image
 ) -> Iterator[Event | Done[list[Image.Image]]]:
     """The way from one picture to another through the VAE's numbers."""
-    yield from done(service, lambda _check, _tell: walk(known, first, last, WALK))
+    yield from done(visit, lambda _check, _tell: walk(known, first, last, WALK))
 
 
 def numbers(
-    service: Service, known: Known, image: Image.Image
+    visit: Visit, known: Known, image: Image.Image
 ) -> Iterator[Event | Done[list[tuple[str, list[Image.Image]]]]]:
     """The VAE's numbers that tell most of a picture, each moved."""
-    yield from done(service, lambda _check, _tell: moved(known, image))
+    yield from done(visit, lambda _check, _tell: moved(known, image))
 
 
-def _reader(service: Service) -> Reader:
-    return service.checked_clip(None)
+def _reader(visit: Visit) -> Reader:
+    return visit.service.checked_clip(None)
 
 
 # --- as HTML ----------------------------------------------------------------------------------------
@@ -139,7 +136,7 @@ def making_html(found: Making, prompt: str) -> str:
         )
         parts.append(section("The grid fills in", told, way(frames, "Row of tokens")))
     last = [_plain(found.picture, f"{found.picture.width}×{found.picture.height}")]
-    parts.append(section("The picture", prompt, f'<div class="lm-pair">{_figures(last)}</div>'))
+    parts.append(section("The picture", prompt, f'<div class="lm-pair">{figures(last)}</div>'))
     return "".join(parts)
 
 
@@ -168,7 +165,7 @@ def read_html(found: Read) -> str:
     return section("What CLIP reads in it", told, bars(rows, label="Cosines with words")) + section(
         "Where that comes from",
         "Shared out among the patches that CLIP reads, by integrated gradients from a white picture.",
-        f'<div class="lm-pair">{_figures(shown)}</div>',
+        f'<div class="lm-pair">{figures(shown)}</div>',
     )
 
 
@@ -180,7 +177,7 @@ def kept_html(found: list[Kept]) -> str:
         shown += [_plain(grid, told) for told, grid in one.grids]
         facts = f"<dl><div><dt>bits</dt><dd>{one.bits:,.0f}</dd></div>"
         facts += f"<div><dt>PSNR</dt><dd>{one.psnr:.1f} dB</dd></div></dl>"
-        body = f'<div class="lm-pair">{_figures(shown)}</div>{facts}'
+        body = f'<div class="lm-pair">{figures(shown)}</div>{facts}'
         cards.append(f'<div class="lm-card"><h2>{one.name}</h2>{body}</div>')
     told = "Each squeezes the picture into few numbers or words and paints it from those alone."
     return section("What is kept of it", told, f'<div class="lm-grid">{"".join(cards)}</div>')
@@ -217,14 +214,6 @@ def _plain(image: Image.Image, caption: str) -> Picture:
     return Picture(source=data_url(image), words="", caption=caption, side=image.width)
 
 
-def _figures(pictures: list[Picture]) -> str:
-    return "".join(
-        f'<figure><img src="{one.source}" alt="{escape(one.caption)}" width="{one.side}" height="{one.side}">'
-        f"<figcaption>{escape(one.caption)}</figcaption></figure>"
-        for one in pictures
-    )
-
-
 def _neighbours(found: tuple[Neighbour, ...], label: str) -> str:
     return strip([_plain(one.image, f"{one.name}, {one.cosine:.2f}") for one in found], label)
 
@@ -256,10 +245,10 @@ def _making_part(service: Service, known: Known) -> tuple[gr.Textbox, gr.Radio, 
         with gr.Column(scale=5, min_width=300):
             shown = gr.HTML(EMPTY, js_on_load=WAY, elem_id="lm-inside-shown")
 
-    def work(prompt: str, model: str, seed: str) -> Iterator[tuple[Any, Any]]:
+    def work(prompt: str, model: str, seed: str, request: gr.Request) -> Iterator[tuple[Any, Any]]:
         said, pace = note("beginning"), Pace()
         try:
-            for event in made(service, known, model, prompt, seed_of(whole(seed, "seed"))):
+            for event in made(visit_of(service, request), known, model, prompt, seed_of(whole(seed, "seed"))):
                 if isinstance(event, Done):
                     yield note("all of it is shown"), making_html(event.result, prompt)
                     return
@@ -274,7 +263,7 @@ def _making_part(service: Service, known: Known) -> tuple[gr.Textbox, gr.Radio, 
 
 
 def _live(event: Sketched) -> str:
-    return f'<div class="lm-pair">{_figures([_plain(event.image, "on its way")])}</div>'
+    return f'<div class="lm-pair">{figures([_plain(event.image, "on its way")])}</div>'
 
 
 def _lens_part(service: Service, known: Known) -> gr.Image:
@@ -299,14 +288,14 @@ def _lens_part(service: Service, known: Known) -> gr.Image:
                 elem_id="lm-lens-shown",
             )
 
-    def reading(image: Image.Image | None, words: str) -> Iterator[tuple[Any, Any]]:
-        yield from answered(lambda: read(service, there(image), words), read_html)
+    def reading(image: str | None, words: str, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        yield from answered(lambda: read(visit_of(service, request), sent(image), words), read_html)
 
-    def keeping(image: Image.Image | None) -> Iterator[tuple[Any, Any]]:
-        yield from answered(lambda: remembered(service, known, there(image)), kept_html)
+    def keeping(image: str | None, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        yield from answered(lambda: remembered(visit_of(service, request), known, sent(image)), kept_html)
 
-    def moving(image: Image.Image | None) -> Iterator[tuple[Any, Any]]:
-        yield from answered(lambda: numbers(service, known, there(image)), numbers_html)
+    def moving(image: str | None, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        yield from answered(lambda: numbers(visit_of(service, request), known, sent(image)), numbers_html)
 
     outputs = [state, shown]
     go_read.click(reading, [picture, words], outputs, show_progress="hidden", concurrency_limit=8)
@@ -327,8 +316,10 @@ def _walk_part(service: Service, known: Known) -> None:
                 '<p class="lm-empty">Open two pictures.</p>', js_on_load=WAY, elem_id="lm-walk-shown"
             )
 
-    def walking(one: Image.Image | None, other: Image.Image | None) -> Iterator[tuple[Any, Any]]:
-        yield from answered(lambda: walked(service, known, there(one), there(other)), walk_html)
+    def walking(one: str | None, other: str | None, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        yield from answered(
+            lambda: walked(visit_of(service, request), known, sent(one), sent(other)), walk_html
+        )
 
     go.click(walking, [first, last], [state, shown], show_progress="hidden", concurrency_limit=8)
 
@@ -345,10 +336,3 @@ def answered(
             yield on_the_way(event) or note("looking"), gr.skip()
     except TROUBLE as error:
         yield alert(error), gr.skip()
-
-
-def there(image: Image.Image | None) -> Image.Image:
-    """A picture that was opened. Raises Refused where none was."""
-    if image is None:
-        raise Refused("there is no picture: open one")
-    return image

@@ -84,7 +84,8 @@ def create_app(service: Service) -> FastAPI:
         enable_monitoring=False,
         mcp_server=False,
         pwa=False,
-        show_error=True,
+        # What is meant for people is said by the tabs; the rest would tell of the machine.
+        show_error=False,
         max_file_size=service.limits.body,
     )
 

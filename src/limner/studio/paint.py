@@ -11,7 +11,7 @@ from limner.server.service import Service
 from limner.studio.asked import Asked, number, order_of, whole
 from limner.studio.fields import other_sizes, paint_fields
 from limner.studio.shown import Picture, alert, data_url, note, on_the_way, wall
-from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, painted
+from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Visit, painted, visit_of
 from limner.studio.wall import Hung, hung, wall_html
 
 EMPTY = "Your pictures will hang here. Try “a red apple” or “two cats on a green hill”."
@@ -25,13 +25,13 @@ class PaintTab:
     wall: gr.HTML
 
 
-def paint(service: Service, model: str, asked: Asked) -> Iterator[Event | Done[list[Painted]]]:
+def paint(visit: Visit, model: str, asked: Asked) -> Iterator[Event | Done[list[Painted]]]:
     """Paint what is asked for, after all that can be seen on the way.
 
     Raises ValueError for what cannot be painted, Refused for another painter or a line that is full.
     """
-    painter = service.painter(model, lambda _: True, "paint")
-    yield from painted(service, painter, order_of(painter, asked))
+    painter = visit.service.painter(model, lambda _: True, "paint")
+    yield from painted(visit, painter, order_of(painter, asked))
 
 
 def painting(sketches: dict[int, Image.Image], asked: Asked, side: int) -> list[Picture]:
@@ -68,7 +68,9 @@ def paint_tab(service: Service) -> PaintTab:
         seed: str,
         guidance: str,
         steps: str,
+        negative_prompt: str,
         before: Hung,
+        request: gr.Request,
     ) -> Iterator[tuple[str, str, Hung]]:
         sketches: dict[int, Image.Image] = {}
         said, pace = note("beginning"), Pace()
@@ -80,9 +82,10 @@ def paint_tab(service: Service) -> PaintTab:
                 seed=whole(seed, "seed"),
                 guidance=number(guidance, "guidance"),
                 steps=whole(steps, "steps"),
+                negative_prompt=negative_prompt,
             )
             yield said, wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY), before
-            for event in paint(service, model, asked):
+            for event in paint(visit_of(service, request), model, asked):
                 if isinstance(event, Done):
                     after = before.with_new(hung(service, event.result, by=model))
                     words = f"painted {asked.count} picture{'s' if asked.count > 1 else ''}"

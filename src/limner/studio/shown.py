@@ -1,6 +1,6 @@
 """What came out, as HTML: walls of pictures, strips, bars, and lines that say how far it is.
 
-Whatever was typed is escaped here, and nowhere else.
+Whatever somebody wrote is escaped where it becomes HTML.
 """
 
 import base64
@@ -12,7 +12,9 @@ from html import escape
 
 from PIL import Image
 
+from limner.errors import LimnerError
 from limner.pipelines.progress import Tick
+from limner.server.errors import of_failure
 from limner.studio.turns import Event, Sketched, Waiting
 
 # What can be done with a picture of the wall: the word on the button, by the name of the tab that does it.
@@ -49,7 +51,12 @@ def data_url(image: Image.Image) -> str:
     """A picture as an address that holds it whole."""
     packed = io.BytesIO()
     image.save(packed, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
+    return png_url(packed.getvalue())
+
+
+def png_url(png: bytes) -> str:
+    """The same of a PNG."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def opened(png: bytes) -> Image.Image:
@@ -103,8 +110,11 @@ def note(words: str, *, share: float | None = None) -> str:
 
 
 def alert(error: Exception) -> str:
-    """What went wrong, with the remedy that our errors name."""
-    said = str(error)
+    """What went wrong, with the remedy that our errors name.
+
+    A LimnerError is of the machine and may name its paths, which are for the log of whoever runs it.
+    """
+    said = of_failure(error).message if isinstance(error, LimnerError) else str(error)
     return f'<div class="lm-note lm-alert" role="alert">{escape(said[:1].upper() + said[1:])}</div>'
 
 
@@ -129,7 +139,7 @@ def _figure(one: Picture) -> str:
 
 
 def _image(one: Picture) -> str:
-    alt = escape(f"{one.words or 'picture'}, {one.caption}")
+    alt = escape(", ".join(filter(None, (one.words or "picture", one.caption))))
     return f'<img src="{escape(one.source)}" alt="{alt}" width="{one.side}" height="{one.side}">'
 
 
@@ -154,6 +164,13 @@ def _actions(one: Picture) -> str:
     return f'<div class="lm-actions">{download}{buttons}</div>'
 
 
+def figures(pictures: Sequence[Picture]) -> str:
+    """Pictures with their captions."""
+    return "".join(
+        f"<figure>{_image(one)}<figcaption>{escape(one.caption)}</figcaption></figure>" for one in pictures
+    )
+
+
 def way(frames: Sequence[tuple[str, Sequence[Picture]]], label: str, *, start: int | None = None) -> str:
     """Frames of which one is seen at a time, and a slider through them; each is a caption and its pictures.
 
@@ -162,10 +179,7 @@ def way(frames: Sequence[tuple[str, Sequence[Picture]]], label: str, *, start: i
     at = len(frames) - 1 if start is None else start
     shown = "".join(
         f'<div class="lm-way-frame"{"" if number == at else " hidden"} data-caption="{escape(caption)}">'
-        + "".join(
-            f"<figure>{_image(one)}<figcaption>{escape(one.caption)}</figcaption></figure>" for one in few
-        )
-        + "</div>"
+        f"{figures(few)}</div>"
         for number, (caption, few) in enumerate(frames)
     )
     return (

@@ -141,7 +141,8 @@ class Training:
     def close(self) -> None:
         """Let a run save what it has and end."""
         if self._process is not None and self._process.poll() is None:
-            self.stop()
+            self._told_to_stop = True
+            self._process.terminate()
             if self.wait(PATIENCE) == "stopping":
                 self._process.kill()
                 self._process.wait()

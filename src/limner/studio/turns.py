@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeAlias, TypeVar
 
+import gradio as gr
 from PIL import Image
+from starlette.requests import Request
 
 from limner.errors import LimnerError
 from limner.pipelines.progress import Tick
+from limner.server.door import caller
 from limner.server.errors import Refused
 from limner.server.painters import Check, Order, Painted
 from limner.server.queue import Abandoned, Closed, Job
@@ -22,8 +25,20 @@ T = TypeVar("T")
 TROUBLE = (Refused, LimnerError, ValueError)
 # Seconds after which a page that has gone is noticed, though nothing happens.
 BEAT = 0.5
-# By what name the page stands in the line.
-CALLER = "studio"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Somebody at the page of a service; `caller` is who takes turns with others, as the door knows them."""
+
+    service: Service
+    caller: str
+
+
+def visit_of(service: Service, request: gr.Request) -> Visit:
+    """The visit of whoever asks."""
+    assert isinstance(request.request, Request)
+    return Visit(service, caller(request.request))
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ Event: TypeAlias = Waiting | Tick | Sketched
 Tell: TypeAlias = Callable[[Event], None]
 
 
-def painted(service: Service, painter: Served, order: Order) -> Iterator[Event | Done[list[Painted]]]:
+def painted(visit: Visit, painter: Served, order: Order) -> Iterator[Event | Done[list[Painted]]]:
     """An order's pictures, after all that can be seen on the way. Raises Refused where the line is full."""
     events: SimpleQueue[Event | None] = SimpleQueue()
 
@@ -76,20 +91,21 @@ def painted(service: Service, painter: Served, order: Order) -> Iterator[Event |
         events.put(Sketched(number, image))
 
     told = replace(order, on_sketch=on_sketch, on_tick=events.put)
-    job = service.line_up(painter, told, caller=CALLER)
-    yield from _heard(service, job, events)
+    job = visit.service.line_up(painter, told, caller=visit.caller)
+    yield from _heard(visit.service, job, events)
     yield Done(job.result.result())
 
 
-def done(service: Service, work: Callable[[Check, Tell], T]) -> Iterator[Event | Done[T]]:
+def done(visit: Visit, work: Callable[[Check, Tell], T]) -> Iterator[Event | Done[T]]:
     """What `work` returns, done in the thread that paints, after all that it tells.
 
     It calls its first argument now and then, which raises when nobody waits any more.
     """
     events: SimpleQueue[Event | None] = SimpleQueue()
     results: list[T] = []
-    job = service.line_up_chore(Chore(lambda check: results.append(work(check, events.put))), caller=CALLER)
-    yield from _heard(service, job, events)
+    chore = Chore(lambda check: results.append(work(check, events.put)))
+    job = visit.service.line_up_chore(chore, caller=visit.caller)
+    yield from _heard(visit.service, job, events)
     job.result.result()
     yield Done(results[0])
 
@@ -135,4 +151,4 @@ def _raise_trouble(job: Job[Order | Chore, list[Painted]]) -> None:
     except Closed as closed:
         raise closing() from closed
     except (Abandoned, CancelledError) as gone:
-        raise LimnerError("stopped: nothing more is painted of it") from gone
+        raise Refused("stopped: nothing more is painted of it") from gone

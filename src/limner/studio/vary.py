@@ -11,13 +11,12 @@ from limner.pipelines.manipulations import blend, edit, vary
 from limner.pipelines.pictures import fingerprint
 from limner.pipelines.png import encode_png
 from limner.pipelines.settings import EDIT_STRENGTH, VARY_STRENGTH
-from limner.server.errors import Refused
 from limner.server.painters import Check, Unclip
 from limner.server.service import Service
 from limner.studio.asked import seed_of, whole
-from limner.studio.fields import count_field, model_field, picture_field, seed_field, size_field
+from limner.studio.fields import count_field, model_field, picture_field, seed_field, sent, size_field
 from limner.studio.shown import WAY, Picture, alert, note, on_the_way, wall, way
-from limner.studio.turns import TROUBLE, Done, Event, Tell, done, ticking
+from limner.studio.turns import TROUBLE, Done, Event, Tell, Visit, done, ticking, visit_of
 from limner.studio.wall import CLICKED, hung_png
 
 VARY, BLEND, DIFF = "Vary", "Blend two", "Change with words"
@@ -48,10 +47,10 @@ def variers(service: Service) -> list[Unclip]:
 
 
 def varied(
-    service: Service, model: str, image: Image.Image, *, count: int, strength: float, side: int, seed: int
+    visit: Visit, model: str, image: Image.Image, *, count: int, strength: float, side: int, seed: int
 ) -> Iterator[Event | Done[list[Made]]]:
     """Other pictures of what CLIP sees in one; `strength`: how much of its noise is drawn anew."""
-    painter = _varier(service, model)
+    painter = _varier(visit, model)
 
     def work(check: Check, tell: Tell) -> list[Made]:
         images = vary(
@@ -66,25 +65,25 @@ def varied(
         titles = [f"seed {seed + number}" for number in range(count)]
         return _made(painter, images, titles, [image], {"strength": str(strength)})
 
-    yield from done(service, work)
+    yield from done(visit, work)
 
 
 def blended(
-    service: Service, model: str, first: Image.Image, last: Image.Image, *, steps: int, side: int
+    visit: Visit, model: str, first: Image.Image, last: Image.Image, *, steps: int, side: int
 ) -> Iterator[Event | Done[list[Made]]]:
     """Pictures on the way from one to another, both ends included."""
-    painter = _varier(service, model)
+    painter = _varier(visit, model)
 
     def work(check: Check, tell: Tell) -> list[Made]:
         images = blend(painter.painter, first, last, steps=steps, size=side, on_tick=ticking(check, tell))
         titles = [f"{100 * number / (steps - 1):.0f} % of the second" for number in range(steps)]
         return _made(painter, images, titles, [first, last], {"noise": "inverted"})
 
-    yield from done(service, work)
+    yield from done(visit, work)
 
 
 def changed(
-    service: Service,
+    visit: Visit,
     model: str,
     image: Image.Image,
     *,
@@ -95,7 +94,7 @@ def changed(
     side: int,
 ) -> Iterator[Event | Done[list[Made]]]:
     """A picture on its way from what `source` says, if anything, to what `target` says."""
-    painter = _varier(service, model)
+    painter = _varier(visit, model)
 
     def work(check: Check, tell: Tell) -> list[Made]:
         images = edit(
@@ -112,11 +111,11 @@ def changed(
         told = {"from": source, "to": target, "strength": str(strength)}
         return _made(painter, images, titles, [image], told)
 
-    yield from done(service, work)
+    yield from done(visit, work)
 
 
-def _varier(service: Service, model: str) -> Unclip:
-    painter = service.painter(model, lambda one: one.varies, "vary pictures")
+def _varier(visit: Visit, model: str) -> Unclip:
+    painter = visit.service.painter(model, lambda one: one.varies, "vary pictures")
     assert isinstance(painter, Unclip)
     return painter
 
@@ -189,8 +188,8 @@ def vary_tab(service: Service) -> VaryTab:
 
     def work(
         what: str,
-        first: Image.Image | None,
-        last: Image.Image | None,
+        first: str | None,
+        last: str | None,
         source: str,
         target: str,
         strength: int | float,
@@ -199,24 +198,24 @@ def vary_tab(service: Service) -> VaryTab:
         side: int,
         model: str,
         seed: str,
+        request: gr.Request,
     ) -> Iterator[tuple[str, str]]:
+        visit = visit_of(service, request)
         try:
-            if first is None:
-                raise Refused("there is no picture: open one")
+            image = sent(first)
             if what == VARY:
                 begun = seed_of(whole(seed, "seed"))
                 events = varied(
-                    service, model, first, count=int(count), strength=float(strength), side=side, seed=begun
+                    visit, model, image, count=int(count), strength=float(strength), side=side, seed=begun
                 )
             elif what == BLEND:
-                if last is None:
-                    raise Refused("there is no second picture: open one")
-                events = blended(service, model, first, last, steps=int(steps), side=side)
+                other = sent(last, "second picture")
+                events = blended(visit, model, image, other, steps=int(steps), side=side)
             else:
                 events = changed(
-                    service,
+                    visit,
                     model,
-                    first,
+                    image,
                     source=source,
                     target=target,
                     strength=float(strength),

@@ -1,6 +1,5 @@
 """Your pictures: a folder looked over, a run started on it, watched, stopped and gone on with."""
 
-import base64
 import tempfile
 from collections.abc import Sequence
 from html import escape
@@ -10,10 +9,12 @@ from typing import Any
 import gradio as gr
 
 from limner.data.check import Report, check
+from limner.errors import LimnerError
+from limner.server.errors import Refused
 from limner.studio.asked import whole
 from limner.studio.curve import curve
 from limner.studio.fields import blank_field
-from limner.studio.shown import alert, note, section
+from limner.studio.shown import alert, note, png_url, section
 from limner.studio.training import ROOMS, Plan, State, Training, curves, samples, steps_done
 from limner.studio.turns import TROUBLE
 
@@ -32,11 +33,16 @@ SAID: dict[State, str] = {
 }
 
 
-def checked(folder: str) -> tuple[Report, bytes]:
-    """What is in a folder, as `limner data check` says it, and a sheet of it."""
+def pictures_of(folder: str) -> Path:
+    """The folder that somebody wrote. ValueError where it is none."""
     if not folder.strip():
         raise ValueError("folder is empty: give the path of one with captioned pictures")
-    path = Path(folder).expanduser()
+    return Path(folder.strip()).expanduser()
+
+
+def checked(folder: str) -> tuple[Report, bytes]:
+    """What is in a folder, as `limner data check` says it, and a sheet of it."""
+    path = pictures_of(folder)
     with tempfile.TemporaryDirectory() as scratch:
         sheet = Path(scratch) / "sheet.png"
         report = check(path, sheet)
@@ -61,8 +67,8 @@ def report_html(report: Report, sheet: bytes) -> str:
     problems = f'<ul class="lm-problems">{named}</ul>' if named else ""
     shown = ""
     if sheet:
-        source = f"data:image/png;base64,{base64.b64encode(sheet).decode()}"
-        shown = f'<img class="lm-sheet" src="{source}" alt="Some of the pictures, each above its caption">'
+        told = "Some of the pictures, each above its caption"
+        shown = f'<img class="lm-sheet" src="{png_url(sheet)}" alt="{told}">'
     told = "Ready to train on." if report.ok else "What is skipped does no harm to the rest."
     return section(report.folder.name, told, f'<div class="lm-card"><dl>{table}</dl></div>{problems}{shown}')
 
@@ -91,7 +97,7 @@ def state_html(training: Training) -> str:
     if training.plan is None:
         return note(SAID[state])
     if state == "failed":
-        return alert(RuntimeError((training.said() or ["the run ended"])[-1].removeprefix("limner: ")))
+        return alert(Refused((training.said() or ["the run ended"])[-1].removeprefix("limner: ")))
     done, total = steps_done(curves(training.plan.out)), training.plan.total
     if total is None:
         return note(f"{SAID[state]}: {done:,} steps")
@@ -100,14 +106,14 @@ def state_html(training: Training) -> str:
 
 def _sample(path: Path, out: Path) -> str:
     try:
-        data = base64.b64encode(path.read_bytes()).decode()
+        source = png_url(path.read_bytes())
     except OSError:  # tidied up in the meantime
         return ""
     step = int(path.stem) if path.stem.isdecimal() else 0
     part = path.parent.parent.name if path.parent.parent != out else out.name
     told = escape(f"{part} at step {step:,}")
     return (
-        f'<figure class="lm-samples"><img src="data:image/png;base64,{data}" alt="Samples of {told}">'
+        f'<figure class="lm-samples"><img src="{source}" alt="Samples of {told}">'
         f"<figcaption>{told}</figcaption></figure>"
     )
 
@@ -156,6 +162,8 @@ def yours_tab(training: Training, page: gr.Blocks) -> None:
     def looking(folder: str) -> tuple[Any, Any]:
         try:
             return report_html(*checked(folder)), gr.skip()
+        except LimnerError as error:  # Of the folder that was written, which is no secret.
+            return "", alert(Refused(str(error)))
         except TROUBLE as error:
             return "", alert(error)
 
@@ -174,8 +182,8 @@ def yours_tab(training: Training, page: gr.Blocks) -> None:
             plan = Plan(
                 room=room,
                 size=size,
-                data=Path(folder.strip() or "?").expanduser(),
-                out=Path(out).expanduser(),
+                data=pictures_of(folder),
+                out=Path(out.strip()).expanduser(),
                 steps=whole(steps, "steps"),
             )
             training.start(plan, resume=resume)
