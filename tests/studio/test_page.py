@@ -87,6 +87,13 @@ def test_painters_that_cannot_leave_tabs_that_say_so(make_service):
     assert "No painter that varies is served here" in text
 
 
+def test_where_anybody_gets_in_no_folder_is_opened(make_service):
+    with TestClient(create_app(make_service("dalle1"), trains=False)) as client:
+        text = json.dumps(client.get("/studio/config").json())
+    assert "no folder of this machine is opened" in text
+    assert "lm-yours-folder" not in text
+
+
 def test_files_of_the_machine_stay_on_it(page, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("for nobody")

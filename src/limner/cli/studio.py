@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from limner.cli.serve import Options
+from limner.cli.serve import Options, loopback
 
 HELP = """Open a page to paint, mend, blend and look inside, with the images API beside it.
   limner studio
@@ -43,7 +43,8 @@ class Studio(Options):
 
                 webbrowser.open(address)
 
-        app = create_app(service)
+        # Whoever reaches it may paint, but not read and write the folders of this machine.
+        app = create_app(service, trains=bool(service.keys) or loopback(self.host))
         run(
             service,
             host=self.host,

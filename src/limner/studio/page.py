@@ -22,6 +22,7 @@ from limner.studio.edit import EditTab, edit_tab, to_edit
 from limner.studio.inside import InsideTab, inside_tab
 from limner.studio.look import ICON, STYLE, theme
 from limner.studio.paint import paint_tab
+from limner.studio.shown import note
 from limner.studio.training import Training
 from limner.studio.vary import VaryTab, vary_tab
 from limner.studio.wall import on_the_wall
@@ -40,14 +41,16 @@ HEAD = """
 </header>
 """
 USER = "limner"
+NO_FOLDERS = "Anybody gets in here, so no folder of this machine is opened: start the studio with --api-key."
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, *, trains: bool = True) -> FastAPI:
     """The API of a service with the page at /studio, where the address without a path leads.
 
-    Where the service has keys the page asks for one as the password of the user limner.
+    Where the service has keys the page asks for one as the password of the user limner. `trains`: whether its
+    visitors may name folders of this machine, to look them over and to train.
     """
-    training = Training()
+    training = Training() if trains else None
     app = create_api(service, home=f"{PLACE}/", guarded=(PLACE, MANIFEST, FAVICON))
 
     @app.get(MANIFEST, include_in_schema=False)
@@ -66,7 +69,8 @@ def create_app(service: Service) -> FastAPI:
             try:
                 yield state
             finally:
-                await asyncio.to_thread(training.close)
+                if training is not None:
+                    await asyncio.to_thread(training.close)
 
     app.router.lifespan_context = lifespan
     auth = (lambda user, key: user == USER and known(service.keys, key)) if service.keys else None
@@ -103,8 +107,8 @@ def known(keys: Sequence[str], given: str) -> bool:
     return any(same)
 
 
-def build(service: Service, training: Training) -> gr.Blocks:
-    """The page of a service."""
+def build(service: Service, training: Training | None) -> gr.Blocks:
+    """The page of a service; without a training nobody names folders."""
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(FORGOTTEN, FORGOTTEN)
     ) as page:
@@ -121,7 +125,10 @@ def build(service: Service, training: Training) -> gr.Blocks:
             with gr.Tab("Compare", id="compare"):
                 compare_tab(service)
             with gr.Tab("Your pictures", id="yours"):
-                yours_tab(training, page)
+                if training is None:
+                    gr.HTML(note(NO_FOLDERS))
+                else:
+                    yours_tab(training, page)
         for wall in (paint.wall, edit.wall, vary.wall):
             if wall is not None:
                 _lead_on(service, wall, tabs, edit, vary, inside)
