@@ -77,17 +77,15 @@ class Options:
         checked_whole("lifetime", self.lifetime, 1, LONGEST_LIFETIME)
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url is '{self.url}': give one that begins with http:// or https://")
-        hosts, proxies = self._hosts(keys), self._proxies()
+        hosts, origins, proxies = self._hosts(keys), self._origins(), self._proxies()
         named = named_models(self.models)
         for model in named.values():
             if not is_place(model):
                 checked_model(model)
 
-        from limner.server.origins import checked_origin
         from limner.server.running import bound
         from limner.server.service import Limits, Service, clip_of
 
-        origins = tuple(checked_origin(one) for one in several("allow_origin", self.allow_origin))
         # Painters take a while to load, and an address that is taken is known at once.
         bound(self.host, self.port).close()
         self.prepare()
@@ -124,6 +122,12 @@ class Options:
             return ()
         public = urlsplit(self.url or "").hostname
         return ("localhost", self.host, *(() if public is None else (public,)))
+
+    def _origins(self) -> tuple[str, ...]:
+        """Where other pages may be from. ValueError for what no page is from."""
+        from limner.server.origins import checked_origin
+
+        return tuple(checked_origin(one) for one in several("allow_origin", self.allow_origin))
 
     def _proxies(self) -> tuple[str, ...]:
         """The proxies that are believed. ValueError for what is no address."""

@@ -14,7 +14,6 @@ import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
@@ -26,6 +25,7 @@ from limner.pipelines.words import checked_words
 from limner.server import events, metrics
 from limner.server.door import Door, caller
 from limner.server.errors import Refused, of_failure, of_value
+from limner.server.forms import form_schema, needed_file, read_form
 from limner.server.origins import Origins
 from limner.server.painters import Order, Painted
 from limner.server.pictures import marked, of_data_url, picture
@@ -40,7 +40,6 @@ from limner.server.wire import (
     Embeddings,
     Failed,
     Generation,
-    M,
     Model,
     Models,
     Picture,
@@ -56,9 +55,6 @@ from limner.server.wire import (
 Result = TypeVar("Result")
 Asked = TypeVar("Asked")
 
-# Fields of a form that are files; clients of several pictures write brackets.
-FILES = {"image": "image", "image[]": "image", "mask": "mask"}
-MOST_FIELDS = 64
 # Seeds that are drawn here fit into JavaScript's numbers.
 LARGEST_DRAWN = 2**53
 # How many pictures are unpacked at once, to be looked at before they wait.
@@ -161,14 +157,14 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
         response_model=Pictures,
         response_model_exclude_none=True,
         responses=STREAMED,
-        openapi_extra=_form(Edit, ["image", "prompt"], ["image", "mask"]),
+        openapi_extra=form_schema(Edit, ["image", "prompt"], ["image", "mask"]),
     )
     async def edits(request: Request) -> Response | Pictures:
         """A picture painted anew where its mask is transparent, so that the whole is what the words say."""
-        fields, files = await _sent(request)
+        fields, files = await read_form(request)
         asked = read(Edit, fields)
         painter = service.painter(asked.model, lambda one: one.edits, "edit pictures")
-        image, mask = _needed(files, "image"), files.get("mask")
+        image, mask = needed_file(files, "image"), files.get("mask")
         async with unpacking:
             await asyncio.to_thread(marked, image, mask, pixels=service.limits.pixels)
         wanted = order(painter, asked, doing="edit", image=image, mask=mask)
@@ -178,16 +174,16 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
         "/v1/images/variations",
         response_model=Pictures,
         response_model_exclude_none=True,
-        openapi_extra=_form(Variation, ["image"], ["image"]),
+        openapi_extra=form_schema(Variation, ["image"], ["image"]),
     )
     async def variations(request: Request) -> Response | Pictures:
         """Other pictures of what one shows."""
-        fields, files = await _sent(request)
+        fields, files = await read_form(request)
         asked = read(Variation, fields)
         if "mask" in files:
             raise Refused("mask is no field of this request: leave it out", param="mask")
         painter = service.painter(asked.model, lambda one: one.varies, "vary pictures")
-        image = _needed(files, "image")
+        image = needed_file(files, "image")
         async with unpacking:
             await asyncio.to_thread(picture, image, "image", pixels=service.limits.pixels)
         return await answer(request, painter, asked, order(painter, asked, doing="vary", image=image), "")
@@ -476,48 +472,7 @@ def _drop_validation(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-# --- reading a request, waiting for a result --------------------------------------------------------
-
-
-def _form(model: type[M], required: list[str], files: list[str]) -> dict[str, Any]:
-    """What OpenAPI says of a form that is read here."""
-    schema = model.model_json_schema()
-    schema["properties"] |= {name: {"type": "string", "format": "binary"} for name in files}
-    schema["required"] = required
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-async def _sent(request: Request) -> tuple[dict[str, str], dict[str, bytes]]:
-    """The fields and the files of a form. Raises Refused for what is none, or has a field twice."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise Refused(
-            f"the body is {kind[:40] or 'of no type'}: send multipart/form-data",
-            status=415,
-            code="invalid_body",
-        )
-    fields: dict[str, str] = {}
-    files: dict[str, bytes] = {}
-    async with request.form(max_files=len(FILES), max_fields=MOST_FIELDS) as form:
-        for key, value in form.multi_items():
-            name = FILES.get(key, key)
-            if name in fields or name in files:
-                raise Refused(f"{name[:40]} is there more than once: send one", param=name[:40])
-            if isinstance(value, UploadFile):
-                if name not in FILES.values():
-                    raise Refused(f"{name[:40]} is a file: send it as a field", param=name[:40])
-                files[name] = await value.read()
-            elif name in FILES.values():
-                raise Refused(f"{name} is no file: send one, such as -F {name}=@apple.png", param=name)
-            else:
-                fields[name] = value
-    return fields, files
-
-
-def _needed(files: dict[str, bytes], name: str) -> bytes:
-    if name not in files:
-        raise Refused(f"{name} is missing: send a picture", param=name, code="missing_required_parameter")
-    return files[name]
+# --- waiting for a result ---------------------------------------------------------------------------
 
 
 async def _result(request: Request, line: Queue[Asked, Result], job: Job[Asked, Result]) -> Result:
