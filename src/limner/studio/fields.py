@@ -16,7 +16,7 @@ SEED = "The same seed paints the same picture; where it is empty one is drawn."
 GUIDANCE = "How strongly the words are heeded."
 # What Gradio's own label of the button says, which those who see another text could not call it by.
 DROP = "Drop an image file here to upload"
-NEGATIVE = "What it shall not look like. Painters of tokens take none."
+NEGATIVE = "Guidance leads away from it. Painters of tokens take none."
 STEPS = "Fewer are faster. Painters of tokens take none."
 
 
@@ -83,7 +83,7 @@ def paint_fields(painters: Sequence[Served], *, prompt: str, elem_id: str) -> Fi
         seed = seed_field(f"{elem_id}-seed")
         guidance = blank_field("Guidance", GUIDANCE, "as usual", f"{elem_id}-guidance")
         steps = blank_field("Steps", STEPS, "as usual", f"{elem_id}-steps")
-        negative = blank_field("Away from", NEGATIVE, "nothing", f"{elem_id}-negative")
+        negative = blank_field("What to avoid", NEGATIVE, "nothing", f"{elem_id}-negative")
     return Fields(words, model, size, count, seed, guidance, steps, negative)
 
 

@@ -1,7 +1,7 @@
 """Vary and blend: others of what a picture shows, the way from one to another, and changes by words."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 from PIL import Image
@@ -264,5 +264,7 @@ def result(what: str, found: Sequence[Picture]) -> str:
     if what == VARY:
         return walled
     label = "Way from one picture to the other"
-    slider = way([(one.caption, [one]) for one in found], label, start=len(found) // 2)
+    # The slider says by itself where it stands.
+    frames = [(one.caption, [replace(one, caption="")]) for one in found]
+    slider = way(frames, label, start=len(found) // 2)
     return f'<div class="lm-single">{slider}</div>{walled}'
