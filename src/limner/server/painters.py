@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
 from PIL import Image
 
@@ -151,6 +151,7 @@ class Painter(ABC, Generic[S]):
         return offered[size]
 
 
+@runtime_checkable
 class Pipeline(Protocol[D]):
     """What painting with a U-Net asks of DALL-E 2 and GLIDE."""
 
