@@ -68,7 +68,6 @@ class Making:
 class _Film:
     """Collects a sampler's steps as frames."""
 
-    check: Check
     tell: Tell
     frames: list[Frame] = field(default_factory=list)
 
@@ -85,7 +84,7 @@ class _Film:
 def making(served: Served, known: Known, prompt: str, seed: int, check: Check, tell: Tell) -> Making:
     """Paint one picture as usual and keep what is seen on the way. ValueError for what cannot be painted."""
     painter, wanted = served.painter, (Commission(prompt, seed),)
-    film = _Film(check, tell)
+    film = _Film(tell)
     if isinstance(painter, Dalle2):
         return _unclip(painter, known, wanted, film, ticking(check, tell))
     if isinstance(painter, Glide):

@@ -36,9 +36,9 @@ def hung(service: Service, painted: Sequence[Painted], *, by: str) -> list[Pictu
     found = []
     for one in painted:
         image = opened(one.png)
-        found.append(
-            _hung(service, one.png, image, words=facts_of(image).get("prompt", ""), by=by, seed=one.seed)
-        )
+        caption = f"{by}, seed {one.seed}, {image.width}×{image.height}"
+        words = facts_of(image).get("prompt", "")
+        found.append(hung_png(service, one.png, words=words, caption=caption))
     return found
 
 
@@ -54,10 +54,6 @@ def hung_png(service: Service, png: bytes, *, words: str, caption: str) -> Pictu
         name=name,
         facts=facts_of(image),
     )
-
-
-def _hung(service: Service, png: bytes, image: Image.Image, *, words: str, by: str, seed: int) -> Picture:
-    return hung_png(service, png, words=words, caption=f"{by}, seed {seed}, {image.width}×{image.height}")
 
 
 def on_the_wall(service: Service, name: str) -> tuple[Image.Image, dict[str, str]] | None:
