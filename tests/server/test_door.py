@@ -216,7 +216,7 @@ def test_who_asks_is_believed_of_named_proxies_alone(serve, painters, monkeypatc
 
     monkeypatch.setattr(service, "line_up", line_up)
     with serve(service) as address:
-        asked = {"prompt": "a pear", "size": "64x64"}
+        asked = {"prompt": "a pear"}
         forwarded = {"X-Forwarded-For": "192.0.2.7"}
         said = httpx.post(f"{address}/v1/images/generations", json=asked, headers=forwarded)
         assert said.status_code == 503
