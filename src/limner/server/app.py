@@ -292,9 +292,7 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
                     yield events.event(f"{event}.completed", {**shown, **more})
             except Refused as refused:
                 yield events.failed(refused.told)
-            except (
-                Exception
-            ):  # The head of the answer is sent, so only the stream itself can say that it failed.
+            except Exception:  # The head is sent, so only the stream itself can say that it failed.
                 yield events.failed(OWN_FAULT.told)
                 raise
             finally:
