@@ -83,6 +83,7 @@ OPTIONS = {
             "kind",
             "learning-rate",
             "out",
+            "prior",
             "resume",
         ),
         *("share", "size", "steps"),
