@@ -120,7 +120,7 @@ def toy() -> DecoderRecipe:
 
 
 def small() -> DecoderRecipe:
-    """21 M parameters, half of them the sketch's, which is trained first."""
+    """22 M parameters, more than half of them the sketch's, which is trained first."""
     unet = UNetConfig(
         in_channels=3,
         out_channels=3,
@@ -144,7 +144,7 @@ def small() -> DecoderRecipe:
         unet=unet,
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
         sketch=SketchConfig(
-            embedding=256, resolution=64, trunk=TrunkConfig(width=768, layers=4), piece=8, numbers=32
+            embedding=256, resolution=64, trunk=TrunkConfig(width=768, layers=4), piece=8, numbers=64
         ),
     )
     training = TrainConfig(
@@ -163,7 +163,7 @@ def small() -> DecoderRecipe:
         sample_every=1000,
     )
     sketching = TrainConfig(
-        steps=12_000,
+        steps=34_000,
         batch=128,
         learning_rate=2e-3,
         warmup=100,
