@@ -187,7 +187,7 @@ class Denoiser(Painter[D]):
 
     def __init__(self, name: str, painter: Pipeline[D]) -> None:
         super().__init__(name, painter.sizes)
-        self.painter = painter
+        self.painter: Pipeline[D] = painter
 
     def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> D:
         """As usual but for what is given."""
