@@ -111,7 +111,12 @@ OPTIONS = {
     "open": ["activation", "head-width", "heads", "json", "kept", "release", "schedule"],
     "convert": ["activation", "head-width", "heads", "kept", "out", "release", "schedule", "to"],
     "serve": [
-        *("api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision", "queue", "url"),
+        *("allow-origin", "api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision"),
+        *("proxy", "queue", "url"),
+    ],
+    "studio": [
+        *("allow-origin", "api-key", "device", "host", "lifetime", "models", "no-browser", "no-key", "port"),
+        *("precision", "proxy", "queue", "url"),
     ],
     "info": [],
 }
