@@ -35,6 +35,7 @@ from limner.cli import (
     search,
     serve,
     train,
+    vote,
 )
 from limner.errors import LimnerError, printable, refused
 
@@ -62,6 +63,7 @@ Command = (
     | Annotated[formats.Open, subcommand("open", description=formats.OPEN_HELP)]
     | Annotated[formats.Convert, subcommand("convert", description=formats.CONVERT_HELP)]
     | Annotated[serve.Serve, subcommand("serve", description=serve.HELP)]
+    | Annotated[vote.Vote, subcommand("vote", description=vote.HELP)]
     | Annotated[info.Info, subcommand("info", description=info.HELP)]
 )
 
@@ -121,7 +123,7 @@ def parse(argv: Sequence[str]) -> Command:
                 Command,
                 prog="limner",
                 description=DESCRIPTION,
-                args=argv,
+                args=vote.spelled(argv),
                 config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
             )
     except SystemExit as ended:
