@@ -2,8 +2,9 @@
 
 One of three layouts, the first that is there:
 
-- `pictures.json`: `{"pictures": [{"model", "prompt", "number", "file"}, …]}`, or that list alone;
-- `pictures.csv` with those four columns;
+- `comparison.json`, as `limner compare` writes it: prompts, how many pictures there are of each, and the
+  entrants with the folder of each, in which picture 1 of the first prompt is `00000-01.png`;
+- `pictures.csv` with the columns model, prompt, number and file;
 - `pictures/MODEL/…png`, whose files say themselves what they were painted from, as limner's do.
 
 Files are named from the folder. Numbers count a model's pictures of one prompt.
@@ -12,7 +13,7 @@ Files are named from the folder. Numbers count a model's pictures of one prompt.
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -89,15 +90,15 @@ def gather(folder: Path) -> Gathered:
     if not found.prompts:
         raise LimnerError(
             f"{folder} has pictures of {', '.join(found.models) or 'nobody'}, and no prompt that two models "
-            "have painted: give pictures.json, pictures.csv or pictures/MODEL/*.png of at least two models"
+            "have painted: give comparison.json, pictures.csv or pictures/MODEL/*.png of at least two models"
         )
     return found
 
 
 def _rows(folder: Path) -> Iterator[tuple[str, str, int, Path]]:
-    listed, table, inside = folder / "pictures.json", folder / "pictures.csv", folder / "pictures"
-    if listed.is_file():
-        yield from _listed(listed)
+    compared, table, inside = folder / "comparison.json", folder / "pictures.csv", folder / "pictures"
+    if compared.is_file():
+        yield from _compared(compared)
     elif table.is_file():
         with on_disk(table), table.open(newline="", encoding="utf-8-sig") as lines:
             yield from (_row(table, row) for row in csv.DictReader(lines))
@@ -105,19 +106,18 @@ def _rows(folder: Path) -> Iterator[tuple[str, str, int, Path]]:
         yield from _named(inside)
 
 
-def _listed(path: Path) -> Iterator[tuple[str, str, int, Path]]:
-    with on_disk(path):
-        text = path.read_text(encoding="utf-8")
+def _compared(path: Path) -> Iterator[tuple[str, str, int, Path]]:
     try:
-        told = json.loads(text)
-    except ValueError as error:
-        raise LimnerError(f"{path} is no JSON ({error}): write it anew") from error
-    rows = told.get("pictures") if isinstance(told, dict) else told
-    if not isinstance(rows, Sequence) or not all(isinstance(row, dict) for row in rows):
-        raise LimnerError(
-            f"{path} has no list of pictures: give {{'pictures': [{{{', '.join(COLUMNS)}}}, …]}}"
-        )
-    yield from (_row(path, row) for row in rows)
+        with on_disk(path):
+            told = json.loads(path.read_text(encoding="utf-8"))
+        entrants = [(str(one["name"]), path.parent / str(one["pictures"])) for one in told["entrants"]]
+        prompts, count = [str(prompt) for prompt in told["prompts"]], int(told["count"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LimnerError(f"{path} is none of `limner compare`'s ({error!r}): run it again") from error
+    for model, inside in entrants:
+        for place, prompt in enumerate(prompts):
+            for number in range(1, count + 1):
+                yield model, prompt, number, inside / f"{place:05d}-{number:02d}.png"
 
 
 def _row(path: Path, row: Mapping[str, Any]) -> tuple[str, str, int, Path]:
