@@ -112,6 +112,14 @@ OPTIONS = {
     "serve": [
         *("api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision", "queue", "url"),
     ],
+    "vote": [],
+    "vote page": [
+        *("anybody", "checks", "host", "most", "pictures", "port", "questions", "raters", "repeats", "seed"),
+    ],
+    "vote report": ["majority", "out", "panel", "passes", "seed"],
+    "vote export": ["out", "panel"],
+    "vote panel": ["clip", "device", "judge"],
+    "vote plan": ["alike", "level", "models", "power", "questions", "seconds", "win-rate"],
     "info": [],
 }
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 HELP = """Ask people which of two pictures is better, blindly, and report what they said.
   limner vote comparison
-  limner vote comparison --raters anna,ben --host 0.0.0.0
+  limner vote page comparison --raters anna,ben --host 0.0.0.0
   limner vote report comparison
+  limner vote export comparison --out votes.csv
+  limner vote panel comparison --judge runs/judge
   limner vote plan --win-rate 0.6 --models 4"""
 PAGE_HELP = """Serve the page on which people vote, until it is stopped; `page` may be left out.
   limner vote page comparison

@@ -107,7 +107,6 @@ async function ask() {
   const task = state.task, words = QUESTIONS[task.question], grids = task.question === "diversity";
   ready = false;
   show("ask");
-  document.body.classList.toggle("grids", grids);
   $("choices").classList.add("waiting");
   $("question").textContent = words.ask;
   $("caption").hidden = task.caption === null;
