@@ -1,7 +1,7 @@
 """All that votes say: win rates, ratings, agreement, and whether raters or the page leaned anywhere."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limner.vote.agreement import Agreement, agreement
 from limner.vote.elo import Rating, ratings
@@ -31,8 +31,9 @@ class Pair:
 
     @property
     def settled(self) -> bool:
-        """Whether the share is significantly not a half."""
-        return self.adjusted < LEVEL
+        """Whether the share is significantly not a half, and its interval says so too."""
+        found = self.share.wilson
+        return self.adjusted < LEVEL and not found.low <= 0.5 <= found.high
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def _pairs(ballots: Sequence[Ballot], *, of: int, seed: int) -> tuple[Pair, ...]
     for key, p, adjusted in zip(keys, chances, holm(chances), strict=True):
         question, first, second = key
         counted = share(together[key], seed=seed)
-        wanted = None if adjusted < LEVEL else more(counted, level=LEVEL / len(keys))
         won = majority(together[key], of=of)
-        found.append(Pair(question, first, second, counted, won, p, adjusted, wanted))
+        wanted = more(counted, level=LEVEL / len(keys))
+        pair = Pair(question, first, second, counted, won, p, adjusted, wanted)
+        found.append(replace(pair, more=None) if pair.settled else pair)
     return tuple(found)

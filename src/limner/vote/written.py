@@ -23,11 +23,11 @@ NAMES: dict[Question, str] = {
 # Points beyond which a rating is as good as none: 999 of 1000 matches won.
 FAR = 1200
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
 body { color: #1d1f20; background: #f6f5f1 } h2 { margin-top: 2.2rem }
 div { overflow-x: auto } table { border-collapse: collapse } th { text-align: left }
-td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #cfccc4; vertical-align: top }
-svg { display: block; margin-top: .4rem } svg line { stroke: #595c5e } svg .mark { stroke: #0f766e; fill:
+td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #cfccc4; white-space: nowrap }
+p { max-width: 60rem } svg { display: block } svg line { stroke: #595c5e } svg .mark { stroke: #0f766e; fill:
 #0f766e } @media (prefers-color-scheme: dark) { body { background: #151718; color: #e9e8e4 } td, th {
 border-color: #43484b } svg line { stroke: #a9adaf } svg .mark { stroke: #2dd4bf; fill: #2dd4bf } }
 """
@@ -82,12 +82,12 @@ def sections(measured: Measured) -> list[Section]:
     return [
         Section(
             "Win rates",
-            "The share of votes that the first model has over the second, ties as half a win for each, "
-            "with 95 % intervals: Wilson's, with as many votes as the variance between prompts says they "
-            "are worth, and the bootstrap over prompts. Both are of these raters on other prompts, not "
-            "of other raters. p is of a test that changes over the models of whole prompts, after Holm "
-            f"for all lines; it is settled below {LEVEL}. What would settle the rest is reckoned at the "
-            "present share, for a chance of 80 %.",
+            "The share of votes that the first model has over the second, ties as half a win for each, with "
+            "95 % intervals: Wilson's, with as many votes as the variance between prompts says they are "
+            "worth, and the bootstrap over prompts. Both are of these raters on other prompts, not of other "
+            "raters. p is of a test that changes over the models of whole prompts, after Holm for all lines; "
+            f"settled is what has a p below {LEVEL} and a Wilson's interval without a half in it. What would "
+            "settle the rest is reckoned at the present share, for a chance of 80 %.",
             (
                 "question",
                 "models",
