@@ -247,9 +247,9 @@ class Panel:
 
         device = str(device_named(self.device))
         study = begun(self.folder, None, "panel")
-        judges = [by_clip(study.showing.drawings, weights=self.clip, device=device)]
+        judges = [by_clip(weights=self.clip, device=device)]
         if self.judge is not None:
-            judges.append(by_recogniser(study.showing.drawings, self.judge, device=device))
+            judges.append(by_recogniser(self.judge, device=device))
         for name, answers in sit(study, judges):
             print(f"{name}: {answers} answers")
         study.store.close()

@@ -22,12 +22,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from limner.data.folder import read
+from limner.data.sample import sample_dir
 from limner.evaluation.coverage import K, spread
 from limner.evaluation.recognition import Judge, load_judge
 from limner.pipelines.embedding import pictured, reader, worded
 from limner.pipelines.pictures import open_picture
 from limner.progress import watched
-from limner.vote.checks import Drawing, on_white
+from limner.vote.checks import on_white
 from limner.vote.schedule import ANSWERS, Answer, Question
 from limner.vote.study import Study
 
@@ -79,7 +81,7 @@ def realism(features: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> float
     return float((reach[kept] / away).max())
 
 
-def by_clip(drawings: Sequence[Drawing], *, weights: Path | None, device: str) -> PanelJudge:
+def by_clip(*, weights: Path | None, device: str) -> PanelJudge:
     """The CLIP that ships, or another one."""
     read = reader(weights, device)
 
@@ -91,10 +93,10 @@ def by_clip(drawings: Sequence[Drawing], *, weights: Path | None, device: str) -
         found: list[float] = (features @ words).tolist()
         return found
 
-    return PanelJudge("clip", look, fits, look(_real(drawings)))
+    return PanelJudge("clip", look, fits, look(_real()))
 
 
-def by_recogniser(drawings: Sequence[Drawing], folder: Path, *, device: str) -> PanelJudge:
+def by_recogniser(folder: Path, *, device: str) -> PanelJudge:
     """The recogniser in a folder, which shares nothing with the painters."""
     judge = load_judge(folder, device=device)
 
@@ -104,7 +106,7 @@ def by_recogniser(drawings: Sequence[Drawing], folder: Path, *, device: str) -> 
     def fits(features: Float[Tensor, "n d"], caption: str) -> list[float] | None:
         return named_logits(judge, features, caption)
 
-    return PanelJudge("recogniser", look, fits, look(_real(drawings)))
+    return PanelJudge("recogniser", look, fits, look(_real()))
 
 
 @torch.inference_mode()
@@ -125,8 +127,9 @@ def _words(text: str) -> str:
     return f" {' '.join(re.findall(WORD, text.lower()))} "
 
 
-def _real(drawings: Sequence[Drawing]) -> list[Image.Image]:
-    return [on_white(open_picture(Path(one.file))) for one in drawings]
+def _real() -> list[Image.Image]:
+    """Drawings of the sample that no painter was trained on, and no check is made of."""
+    return [on_white(open_picture(record.file)) for record in read(sample_dir("judge")).records]
 
 
 def sit(study: Study, judges: Sequence[PanelJudge]) -> Iterator[tuple[str, int]]:

@@ -68,7 +68,7 @@ def opening(measured: Measured) -> str:
     left_out = [voter.name for voter in measured.voters if not voter.counted]
     if measured.whose == "panel":
         who = (
-            f"**No people were asked.** {measured.shown:,} answers of {len(counted)} automatic judges "
+            f"**No people were asked.** {measured.shown:,} answers of automatic judges "
             f"({', '.join(voter.name for voter in counted)}), which stand in for people and are no "
             "substitute."
         )
