@@ -37,16 +37,19 @@ def gathered(models, prompts, count):
     )
 
 
-designs = st.builds(
-    Design,
-    seed=st.integers(0, 2**32),
-    questions=st.sets(st.sampled_from(QUESTIONS), min_size=1).map(lambda some: tuple(sorted(some))),
-    pictures=st.integers(1, 3),
-    most=st.none() | st.integers(1, 60),
-    repeats=st.floats(0, 1),
-    checks=st.integers(0, 20),
+# What designs and studies are made of, and not they themselves: whoever checks their types as they are made
+# tosses coins, which strategies may not.
+designs = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**32),
+        "questions": st.sets(st.sampled_from(QUESTIONS), min_size=1).map(lambda some: tuple(sorted(some))),
+        "pictures": st.integers(1, 3),
+        "most": st.none() | st.integers(1, 60),
+        "repeats": st.floats(0, 1),
+        "checks": st.integers(0, 20),
+    }
 )
-studies = st.builds(gathered, st.integers(2, 4), st.integers(1, 12), st.integers(4, 16))
+studies = st.tuples(st.integers(2, 4), st.integers(1, 12), st.integers(4, 16))
 
 
 def pairs(task):
@@ -55,6 +58,7 @@ def pairs(task):
 
 @given(designs, studies)
 def test_everything_is_there_to_be_asked_once(design, study):
+    design, study = Design(**design), gathered(*study)
     found = comparisons(design, study)
     assert len(set(found)) == len(found)
     models, prompts = len(study.models), len(study.prompts)
@@ -64,6 +68,7 @@ def test_everything_is_there_to_be_asked_once(design, study):
 
 @given(designs, studies, st.integers(1, 12))
 def test_every_comparison_is_asked_as_often_as_any_other_but_for_one(design, study, raters):
+    design, study = Design(**design), gathered(*study)
     found = comparisons(design, study)
     line = lined_up(found, design.seed)
     asked = Counter(pairs(task) for rater in range(raters) for task in dealt(line, rater, design.most))
@@ -75,6 +80,7 @@ def test_every_comparison_is_asked_as_often_as_any_other_but_for_one(design, stu
 
 @given(designs, studies)
 def test_sides_are_balanced_in_every_stretch_and_change_over_in_the_next_round(design, study):
+    design, study = Design(**design), gathered(*study)
     line = lined_up(comparisons(design, study), design.seed)
     once, again = dealt(line, 0, None), dealt(line, 1, None)
     assert again == [task.swapped("asked") for task in once]
@@ -92,6 +98,7 @@ def test_sides_are_balanced_in_every_stretch_and_change_over_in_the_next_round(d
 
 @given(designs, studies)
 def test_a_stretch_has_its_share_of_every_question_and_pair(design, study):
+    design, study = Design(**design), gathered(*study)
     found = comparisons(design, study)
     line = lined_up(found, design.seed)
     strata = Counter((one.question, one.first, one.second) for one in found)
@@ -103,6 +110,7 @@ def test_a_stretch_has_its_share_of_every_question_and_pair(design, study):
 
 @given(designs, studies, st.integers(0, 20))
 def test_a_raters_schedule(design, study, rater):
+    design, study = Design(**design), gathered(*study)
     line = lined_up(comparisons(design, study), design.seed)
     tasks = schedule(design, line, rater, CAPTIONS)
     assert tasks == schedule(design, line, rater, CAPTIONS)
@@ -131,6 +139,7 @@ def test_a_raters_schedule(design, study, rater):
 
 @given(studies)
 def test_raters_meet_the_questions_in_every_order(study):
+    study = gathered(*study)
     line = lined_up(comparisons(Design(), study), 0)
     orders = {
         tuple(dict.fromkeys(task.question for task in schedule(Design(), line, rater, CAPTIONS)))
