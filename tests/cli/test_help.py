@@ -118,6 +118,14 @@ OPTIONS = {
         *("allow-origin", "api-key", "device", "host", "lifetime", "models", "no-browser", "no-key", "port"),
         *("precision", "proxy", "queue", "url"),
     ],
+    "vote": [],
+    "vote page": [
+        *("anybody", "checks", "host", "most", "pictures", "port", "questions", "raters", "repeats", "seed"),
+    ],
+    "vote report": ["majority", "out", "panel", "passes", "seed"],
+    "vote export": ["out", "panel"],
+    "vote panel": ["clip", "device", "judge"],
+    "vote plan": ["alike", "level", "models", "power", "questions", "seconds", "win-rate"],
     "info": [],
 }
 

@@ -36,6 +36,7 @@ from limner.cli import (
     serve,
     studio,
     train,
+    vote,
 )
 from limner.errors import LimnerError, printable, refused
 
@@ -64,6 +65,7 @@ Command = (
     | Annotated[formats.Convert, subcommand("convert", description=formats.CONVERT_HELP)]
     | Annotated[serve.Serve, subcommand("serve", description=serve.HELP)]
     | Annotated[studio.Studio, subcommand("studio", description=studio.HELP)]
+    | Annotated[vote.Vote, subcommand("vote", description=vote.HELP)]
     | Annotated[info.Info, subcommand("info", description=info.HELP)]
 )
 
@@ -125,7 +127,7 @@ def parse(argv: Sequence[str]) -> Command:
                 Command,
                 prog="limner",
                 description=DESCRIPTION,
-                args=argv,
+                args=vote.spelled(argv),
                 config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
             )
     except SystemExit as ended:
