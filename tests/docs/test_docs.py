@@ -146,6 +146,8 @@ def test_every_room_has_its_page():
 def test_the_menu_has_every_page_once_and_no_other():
     listed = re.findall(r"^  - (\w+): (\S+)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(page for _, page in listed) == [page.name for page in PAGES]
+    cards = re.findall(r"^    - .+: (cards/\S+)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(cards) == sorted(f"cards/{page.name}" for page in (ROOT / "docs" / "cards").glob("*.md"))
 
 
 def test_the_house_is_described_as_it_stands():
