@@ -40,6 +40,7 @@ OPTIONS = {
             "tile",
             "top-k",
             "top-p",
+            "truncation",
             "weights",
         ),
     ],

@@ -55,6 +55,7 @@ def scratch(tmp_path_factory):
     spec.loader.exec_module(tiny)
     tiny.write(folder / "runs" / "toy" / "line")
     tiny.write_dalle1(folder / "runs" / "toy" / "dalle1")
+    tiny.write_dfgan(folder / "runs" / "toy" / "dfgan")
     return folder
 
 
