@@ -27,7 +27,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = ClipConfig(
         vision=VisionConfig(resolution=16, patch=8, width=32, layers=1, heads=2),
-        text=TextConfig(context=32, vocabulary=600, width=32, layers=1, heads=2),
+        text=TextConfig(context=96, vocabulary=600, width=32, layers=1, heads=2),
         embedding=16,
         activation="quick_gelu",
     )

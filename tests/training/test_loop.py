@@ -291,7 +291,7 @@ def test_a_part_moves_as_many_times_as_far_and_resumes_to_the_bit(tmp_path):
         started = [p.detach().clone() for p in network(0.0).parameters()]
         once = replace(config, steps=1, rates=rates)
         _, model, _ = run(tmp_path / f"one{len(rates)}", config=once, dropout=0.0)
-        return [float((p - q).abs().max()) for p, q in zip(model.parameters(), started, strict=True)]
+        return [float((p.detach() - q).abs().max()) for p, q in zip(model.parameters(), started, strict=True)]
 
     alike, apart = first_steps(()), first_steps((("4", 4.0),))
     assert apart[:4] == pytest.approx(alike[:4], rel=1e-3)
