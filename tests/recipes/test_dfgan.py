@@ -123,8 +123,10 @@ def test_the_line_paints_what_the_training_showed(trained, clip):
     tower = Clip(config)
     checkpoint.load_into(tower, state)
     heard = painter.hear(commissions("a red apple", count=1, seed=0))
-    read = unit(tower.encode_text(heard.ids).pooled)
-    torch.testing.assert_close(heard.sentences, painter.generator.said(read).detach(), atol=0.2, rtol=0.05)
+    with torch.inference_mode():
+        s = painter.generator.said(unit(tower.encode_text(heard.ids).pooled))
+    # The line's tower is stored in bfloat16.
+    assert torch.cosine_similarity(heard.sentences, s).min() > 0.99
 
 
 def test_captions_are_evenly_spread(trained):

@@ -12,6 +12,7 @@ paper has an LSTM that learned the same way. The small one paints 64×64 pixels.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import PartialState
@@ -61,7 +62,7 @@ def toy() -> DfGanRecipe:
 def small() -> DfGanRecipe:
     """For a CPU: 4.9 M parameters paint 64×64 pixels."""
     model = DfGanConfig(resolution=64, width=32, noise=100, sentence=256, squashed=False)
-    config = training(steps=20_000, batch=32, learning_rate=2e-4, ema=0.998, seed=16)
+    config = training(steps=20_000, batch=32, learning_rate=2e-4, ema=0.998, seed=16, precision="auto")
     return DfGanRecipe(model=model, train=config)
 
 
@@ -75,8 +76,16 @@ def paper() -> DfGanRecipe:
     return DfGanRecipe(model=dfgan.paper(), train=config)
 
 
-def training(*, steps: int, batch: int, learning_rate: float, ema: float, seed: int) -> TrainConfig:
-    """How DF-GAN is trained; in float32, for the penalty is a sixth power of a gradient."""
+def training(
+    *,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    ema: float,
+    seed: int,
+    precision: Literal["fp32", "auto"] = "fp32",
+) -> TrainConfig:
+    """How DF-GAN is trained: plain Adam without momentum, and gradients as they come."""
     return TrainConfig(
         steps=steps,
         batch=batch,
@@ -87,7 +96,7 @@ def training(*, steps: int, batch: int, learning_rate: float, ema: float, seed: 
         weight_decay=0.0,
         clip_norm=float("inf"),
         ema=ema,
-        precision="fp32",
+        precision=precision,
         seed=seed,
         save_every=max(100, steps // 40),
         sample_every=max(200, steps // 20),
