@@ -48,8 +48,9 @@ def test_compile_reaches_every_training_of_a_recipe():
         assert not any(config.compile for config in trainings(recipe)), room
         assert all(config.compile for config in trainings(compiled(recipe))), room
         assert len(trainings(recipe)) == {
-            "line": 6,
+            "line": 7,
             "clip": 2,
+            "prior": 2,
             "decoder": 2,
             "vqvae": 2,
             "vqvae2": 3,

@@ -31,6 +31,13 @@ class EmbeddingsAndCaptions(NamedTuple):
     ids: Tensor
 
 
+class EmbeddingsOfBoth(NamedTuple):
+    """For the prior's trunk: CLIP's unit embeddings of pictures and of their captions, (B, d) each."""
+
+    embeddings: Tensor
+    captions: Tensor
+
+
 class PicturesAndCaptions(NamedTuple):
     """For the decoder: pictures in [-1, 1], their unit CLIP embeddings, and the captions' token ids."""
 
@@ -79,9 +86,12 @@ def with_drops(ids: Int[Tensor, "b l"], empty: Int[Tensor, "l"], drops: Tensor) 
 
 
 def prior_objective(
-    read: Reader, *, empty: Int[Tensor, "l"], drop_caption: float
+    read: Reader, *, empty: Int[Tensor, "l"], drop_caption: float, lean: float = 0.0
 ) -> Objective[EmbeddingsAndCaptions]:
     """Mean squared error of the predicted, scaled embedding; 10 % of captions empty in the paper.
+
+    `lean` to noisy levels (`noised`): where little noise is left an embedding gives away which one it is, and
+    the words are not asked.
 
     Reports the cosine between prediction and truth over all noise levels. A model that knows nothing
     predicts the mean of the embeddings, and `cosine_of_mean` is what that one has.
@@ -91,7 +101,7 @@ def prior_objective(
         prior = unwrapped(model, Prior)
         ids = with_drops(batch.ids, empty, draws.bernoulli(drop_caption))
         z = prior.spoken(batch.embeddings)
-        n = noised(prior.config.diffusion, z, draws)
+        n = noised(prior.config.diffusion, z, draws, lean=lean)
         # Short captions apart from long ones: most have far fewer tokens than the longest.
         order = ids.argmax(dim=1).argsort()
         parts = []
@@ -107,6 +117,26 @@ def prior_objective(
             "cosine_of_mean": torch.cosine_similarity(middle, batch.embeddings).mean(),
         }
         return Loss(total=loss, report=report, baseline=float(averaged((z - mean).square().mean())))
+
+    return objective
+
+
+def by_heart_objective(
+    prior: Prior, *, empty: Float[Tensor, "d"], drop_caption: float, lean: float = 0.0
+) -> Objective[EmbeddingsOfBoth]:
+    """The same for the trunk alone; `empty`: the embedding of the empty caption.
+
+    `prior` says what is spoken of, and is not called.
+    """
+
+    def objective(model: nn.Module, batch: EmbeddingsOfBoth, draws: Draws) -> Loss:
+        dropped = rearrange(draws.bernoulli(drop_caption), "b -> b 1")
+        captions = torch.where(dropped, empty.to(batch.captions), batch.captions)
+        z = prior.spoken(batch.embeddings)
+        n = noised(prior.config.diffusion, z, draws, lean=lean)
+        loss = simple_loss(model(n.x_t, n.t, captions).float(), z).mean()
+        mean = rearrange(averaged(z.mean(dim=0)), "d -> 1 d")
+        return Loss(total=loss, report={}, baseline=float(averaged((z - mean).square().mean())))
 
     return objective
 

@@ -1,6 +1,7 @@
-"""CLIP embeddings of a gallery, computed once: they do not change while prior and decoder train."""
+"""CLIP embeddings of a gallery and its captions, computed once: they do not change while others train."""
 
 import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,20 @@ import torch
 from numpy.typing import NDArray
 
 from limner.clip import Clip, ClipConfig, unit
+from limner.dalle2.objective import clip_reader
+from limner.data.captions import with_ground
 from limner.data.loader import COLOURED_GROUNDS, Gallery
+from limner.draws import mix
 from limner.progress import watched
 from limner.recipes.codes import finished
 from limner.recipes.pictures import fingerprint
+from limner.text import ClipTokenizer
 
 CHUNK = 256
 # What is added to the variance of each direction when embeddings are whitened, as a share of the mean one's.
 FLOOR = 0.05
+# How many captions of a picture on a ground are read once and kept.
+KEPT = 3
 
 
 def load_clip(folder: Path, device: str | None) -> Clip:
@@ -59,3 +66,51 @@ def seen(gallery: Gallery, embeddings: NDArray[np.float32]) -> NDArray[np.float3
     there[gallery.opaque, 1:] = False
     kept: NDArray[np.float32] = embeddings[there]
     return kept
+
+
+@torch.inference_mode()
+def said(
+    clip: Clip, tokenizer: ClipTokenizer, gallery: Gallery, *, weights: str, out: Path
+) -> NDArray[np.float16]:
+    """Unit embeddings of `KEPT` captions of every picture on each of its grounds, (N, grounds, KEPT, d).
+
+    Kept in the folder `out` as those of pictures are, and in half precision, for they are many. Where there
+    are fewer captions they come again.
+    """
+    cache = out / f"captions_{weights}_{fingerprint(gallery)}.npy"
+    if cache.exists():
+        kept: NDArray[np.float16] = np.load(cache, mmap_mode="r")
+        return kept
+    places = [
+        (picture, ground, number, caption)
+        for picture in range(len(gallery))
+        for ground in range(1 if gallery.opaque[picture] else COLOURED_GROUNDS + 1)
+        for number, caption in enumerate(chosen(gallery, picture, ground))
+    ]
+    places.sort(key=lambda place: len(place[3]))  # what is padded together is of about one length
+    partial = cache.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    read, device = clip_reader(clip), next(clip.parameters()).device
+    context = clip.config.text.context
+    shape = (len(gallery), COLOURED_GROUNDS + 1, KEPT, clip.config.embedding)
+    made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    for start in watched(range(0, len(places), CHUNK), "reading captions with CLIP"):
+        some = places[start : start + CHUNK]
+        ids = tokenizer([caption for *_, caption in some], context)
+        found = read(ids.to(device)).embedding.cpu().half().numpy()
+        for (picture, ground, number, _), embedding in zip(some, found, strict=True):
+            made[picture, ground, number] = embedding
+    made.flush()
+    del made
+    os.replace(partial, cache)
+    whole: NDArray[np.float16] = np.load(cache, mmap_mode="r")
+    return whole
+
+
+def chosen(gallery: Gallery, picture: int, ground: int) -> list[str]:
+    """`KEPT` captions of a picture on a ground, as batches would say them, by a chance of its own."""
+    captions = gallery.records[picture].captions
+    choose = random.Random(mix("kept", captions[0], str(gallery.records[picture].file.name), ground))
+    few = choose.sample(captions, min(KEPT, len(captions)))
+    some = [few[number % len(few)] for number in range(KEPT)]
+    return some if ground == 0 else [with_ground(one, gallery.ground(picture, ground)) for one in some]

@@ -7,31 +7,39 @@ CLIP once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from limner import checkpoint
 from limner.clip import Clip
 from limner.dalle2 import prior_diffusion
-from limner.dalle2.objective import EmbeddingsAndCaptions, Reader, clip_reader, prior_objective
+from limner.dalle2.objective import (
+    EmbeddingsAndCaptions,
+    EmbeddingsOfBoth,
+    Reader,
+    by_heart_objective,
+    clip_reader,
+    prior_objective,
+)
 from limner.dalle2.prior_autoregressive import AutoregressivePriorConfig
-from limner.dalle2.prior_diffusion import Prior, PriorConfig
+from limner.dalle2.prior_diffusion import ByHeart, Prior, PriorConfig
 from limner.data.loader import Gallery, open_gallery
 from limner.diffusion.analytic import squared_errors
 from limner.diffusion.process import denoiser
 from limner.diffusion.spec import DiffusionSpec
 from limner.distributed import rank
-from limner.draws import Draws
+from limner.draws import Draws, mix
 from limner.layers.trunk import TrunkConfig
 from limner.progress import watched
 from limner.recipes.begin import begun, checked_start
 from limner.recipes.codes import finished
-from limner.recipes.embeddings import FLOOR, embedded, load_clip, seen
+from limner.recipes.embeddings import FLOOR, embedded, load_clip, said, seen
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig, train
 
@@ -46,11 +54,17 @@ FLOOR_OF_CAPTIONS = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class PriorRecipe:
-    """`drop_caption`: how often the caption is empty, 10 % in the paper."""
+    """`drop_caption`: how often the caption is empty, 10 % in the paper.
+
+    `lean`: to noisy levels, 0 in the paper (`prior_objective`). `by_heart`: how the trunk is trained by
+    itself, first; None where there is none, or it learns with the rest alone.
+    """
 
     model: PriorConfig
     train: TrainConfig
     drop_caption: float
+    lean: float = 0.0
+    by_heart: TrainConfig | None = None
 
 
 def toy() -> PriorRecipe:
@@ -116,7 +130,10 @@ def small() -> PriorRecipe:
         save_every=500,
         sample_every=1000,
     )
-    return PriorRecipe(model=model, train=training, drop_caption=0.1)
+    by_heart = replace(
+        training, steps=24_000, batch=128, learning_rate=2e-3, seed=7, ema=0.999, save_every=1000
+    )
+    return PriorRecipe(model=model, train=training, drop_caption=0.1, lean=1.0, by_heart=by_heart)
 
 
 def paper() -> PriorRecipe:
@@ -137,6 +154,25 @@ def paper() -> PriorRecipe:
         sample_every=1000,
     )
     return PriorRecipe(model=prior_diffusion.paper(), train=training, drop_caption=0.1)
+
+
+@dataclass(frozen=True)
+class KeptBatches:
+    """(step, rows) → kept embeddings of pictures and captions."""
+
+    gallery: Gallery
+    embeddings: NDArray[np.float32]
+    captions: NDArray[np.float16]
+    seed: int
+
+    def __call__(self, step: int, rows: range) -> EmbeddingsOfBoth:
+        """These rows of the batch at `step`."""
+        drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
+        kept = self.captions.shape[2]
+        which = [mix("kept", self.seed, step, row) % kept for row in rows]
+        z = torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds])
+        captions = torch.from_numpy(self.captions[drawn.pictures, drawn.grounds, which])
+        return EmbeddingsOfBoth(z, captions.float())
 
 
 @dataclass(frozen=True)
@@ -201,10 +237,18 @@ def run(
     prior = begun(Prior(model), model, init_from)
     if init_from is None:
         whiten(prior, seen(gallery, embeddings), batches, reader)
+        if recipe.by_heart is not None:
+            captions = said(reader, tokenizer, gallery, weights=checkpoint.digest(clip), out=out)
+            kept = KeptBatches(gallery, embeddings, captions, recipe.by_heart.seed)
+            empty = clip_reader(reader)(tokenizer([""], context).to(prior.query.device)).embedding[0]
+            remembered(prior, recipe, kept, empty, out=out / "by-heart", resume=resume, device=device)
     train(
         prior,
         prior_objective(
-            clip_reader(reader), empty=tokenizer([""], context)[0], drop_caption=recipe.drop_caption
+            clip_reader(reader),
+            empty=tokenizer([""], context)[0],
+            drop_caption=recipe.drop_caption,
+            lean=recipe.lean,
         ),
         batches,
         name="prior",
@@ -216,6 +260,34 @@ def run(
     )
     measure(out / "model", clip_reader(reader), batches, device)
     return out / "model"
+
+
+def remembered(
+    prior: Prior,
+    recipe: PriorRecipe,
+    batches: KeptBatches,
+    empty: Tensor,
+    *,
+    out: Path,
+    resume: bool,
+    device: str | None,
+) -> None:
+    """Train a prior's trunk in the folder `out`, and put the averaged weights in its place."""
+    assert recipe.by_heart is not None
+    alone = ByHeart(prior)
+    train(
+        alone,
+        by_heart_objective(prior, empty=empty, drop_caption=recipe.drop_caption, lean=recipe.lean),
+        batches,
+        name="prior's trunk",
+        model_config=prior.config,
+        config=recipe.by_heart,
+        out=out,
+        resume=resume,
+        device=device,
+    )
+    checkpoint.load_into(alone, checkpoint.load(out / "model", PriorConfig)[1])
+    alone.requires_grad_()
 
 
 def whiten(prior: Prior, pictures: NDArray[np.float32], batches: EmbeddingBatches, clip: Clip) -> None:

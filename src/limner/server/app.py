@@ -53,7 +53,7 @@ from limner.server.wire import (
 )
 
 Result = TypeVar("Result")
-O = TypeVar("O")  # noqa: E741 (an order)
+Asked = TypeVar("Asked")
 
 # Fields of a form that are files; clients of several pictures write brackets.
 FILES = {"image": "image", "image[]": "image", "mask": "mask"}
@@ -288,7 +288,9 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
                     yield events.event(f"{event}.completed", {**shown, **more})
             except Refused as refused:
                 yield events.failed(refused.told)
-            except Exception:
+            except (
+                Exception
+            ):  # The head of the answer is sent, so only the stream itself can say that it failed.
                 yield events.failed(OWN_FAULT.told)
                 raise
             finally:
@@ -462,6 +464,7 @@ def _drop_validation(app: FastAPI) -> None:
             schema["components"]["schemas"].pop(name, None)
         return schema
 
+    # FastAPI's documented way to change its document; mypy does not like methods replaced.
     app.openapi = openapi  # type: ignore[method-assign]
 
 
@@ -509,7 +512,7 @@ def _needed(files: dict[str, bytes], name: str) -> bytes:
     return files[name]
 
 
-async def _result(request: Request, line: Queue[O, Result], job: Job[O, Result]) -> Result:
+async def _result(request: Request, line: Queue[Asked, Result], job: Job[Asked, Result]) -> Result:
     """What a job comes to. It is given up, and frees its place, when the client goes away."""
     result = asyncio.wrap_future(job.result)
     # Nobody else asks what became of a job that was given up.

@@ -67,7 +67,7 @@ class Door:
 
         try:
             await self._let_in(scope, receive, counted)
-        except Exception:
+        except Exception:  # Counted as a fault of ours and passed on: what answers it is further out.
             status = 500
             raise
         finally:

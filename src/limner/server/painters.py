@@ -128,11 +128,11 @@ class Painter(ABC, Generic[S]):
 
     def edit(self, order: Order, check: Check) -> list[Painted]:
         """The order's image painted anew where its mask says, by a painter that `edits`."""
-        raise NotImplementedError(self.name)
+        raise NotImplementedError(self.name)  # The routes ask `edits` first, and answer 400 without it.
 
     def vary(self, order: Order, check: Check) -> list[Painted]:
         """Others of what the order's image shows, by a painter that `varies`."""
-        raise NotImplementedError(self.name)
+        raise NotImplementedError(self.name)  # The same, by `varies`.
 
     def side(self, size: str | None) -> int:
         """The side that a request's `size` names, such as 256x256; auto and None are the usual one.

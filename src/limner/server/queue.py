@@ -219,7 +219,7 @@ class Queue(Generic[Order, Result]):
         except Abandoned as gone:
             for job in batch:
                 _end(job.result, gone)
-        except Exception as error:
+        except Exception as error:  # Whatever it is belongs to who asked; the queue goes on for the others.
             if len(batch) > 1:
                 # One of them may be to blame, and the others are not to suffer for it.
                 for job in batch:
