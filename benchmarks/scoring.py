@@ -27,12 +27,12 @@ from limner.evaluation.copying import nearest
 from limner.evaluation.coverage import covered
 from limner.evaluation.eyes import Eyes, efficientnet, stream
 from limner.evaluation.features import WIDTH, load_trunk
-from limner.evaluation.frechet import frechet_distance, gaussian
+from limner.evaluation.frechet import frechet_distance
 from limner.evaluation.frechet_interval import frechet_estimate
 from limner.evaluation.inception_score import inception_score
 from limner.evaluation.moments import Moments
 
-SIDE, SMALL, CLASSES, EMBEDDING = 64, 16, 300, 256
+SIDE, SMALL, CLASSES, EMBEDDING, TOGETHER = 64, 16, 300, 256, 512
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,16 @@ def main(options: Options) -> None:
     for seed in (0, 1):
         moments, features, start = Moments(eyes.width), torch.empty(n, eyes.width), 0
         for some in stream(eyes, synthetic(n, seed), total=n):
-            moments.add(some)
             features[start : start + len(some)] = some
             start += len(some)
+            if start % TOGETHER < len(some) or start == n:
+                moments.add(features[moments.count : start])
         running.append(moments.gaussian())
         kept.append(features)
         tell(f"looked at {n} pictures, set {seed}")
     real, painted = kept
     distance = frechet_distance(*running)
     tell(f"Fréchet distance {distance:.4f}")
-    once = frechet_distance(gaussian(real[:5000]), gaussian(painted[:5000]))
-    tell(f"of the first 5000 at once {once:.4f}")
     if options.intervals:
         found = frechet_estimate(running[0], painted, [str(row // 8) for row in range(n)], seed=0)
         tell(f"with its interval {found.written(4)}")
@@ -104,9 +103,9 @@ def main(options: Options) -> None:
     tell(f"Inception-style score {score:.3f}")
     units = [torch.nn.functional.normalize(rows @ heads[1], dim=1) for rows in (real, painted)]
     tell(f"CMMD {cmmd(*units):.4f}")
-    near = nearest(painted, real)[0].max()
-    tell(f"nearest {float(near):.4f}")
     first = options.neighbours or n
+    near = nearest(painted, real[:first])[0].max()
+    tell(f"nearest of {first}: {float(near):.4f}")
     share = [
         float(covered(cloud[:first], points[:first]).float().mean())
         for cloud, points in ((real, painted), (painted, real))

@@ -36,7 +36,8 @@ def lines(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     tiny.write_dalle1(folder / "dalle1")
     tiny.write_glide(folder / "glide")
     tiny.write_dfgan(folder / "dfgan")
-    return {name: folder / name for name in ("dalle1", "dalle2", "dfgan", "glide")}
+    tiny.write_dfgan(folder / "other dfgan", seed=1)
+    return {path.name: path for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_everybody_is_named_in_one_way():
     assert [one.name for one in found] == ["dalle1", "dalle1:reranked", "dalle2"]
     assert [one.folder for one in found] == ["dalle1", "dalle1-reranked", "dalle2"]
     assert found[2].weights == Path("runs/mine/line")
-    assert found[1].title == "DALL-E 1, re-ranked"
+    assert found[1].title == "DALL-E 1 (re-ranked)"
     assert len(entrants(ARTICLE)) == 7
     assert entrant("glide") == entrant("glide:classifier-free")
     for wrong, told in (
@@ -127,6 +127,10 @@ def test_the_panel_counts_ties_as_half_and_keeps_prompts_together():
     sure = wins(one, one - 1, ["a", "a", "b", "b"], seed=0)
     assert (sure.value, sure.high) == (1, 1)
     assert sure.low < 0.5
+    # Nor is one prompt, won and lost.
+    lost = wins(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), ["a", "a"], seed=0)
+    assert lost.low < 0.1 < 0.9 < lost.high
+    assert lost.value == 0.5
 
 
 def test_known_preferences_are_recovered():

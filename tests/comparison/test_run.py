@@ -58,7 +58,9 @@ def pixels(folder: Path) -> dict[str, bytes]:
 @pytest.mark.usefixtures("cheap")
 def test_a_comparison_from_words_to_tables(lines, blind, drawings, tmp_path, capsys):
     out, page = tmp_path / "out", tmp_path / "docs" / "comparison.md"
-    call = options(lines, out, "--judge", str(blind), "--data", str(drawings), "--blur", "2")
+    call = options(
+        lines, out, "--judge", str(blind), "--data", str(drawings), "--most-real", "60", "--blur", "2"
+    )
     assert main([*call, "--page", str(page)]) == 0
     assert capsys.readouterr().out == f"{out / 'report.html'}\n"
 
@@ -113,16 +115,24 @@ def test_a_comparison_from_words_to_tables(lines, blind, drawings, tmp_path, cap
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert (out / "scores.csv").read_text() == numbers_before
 
-    # Another count is another comparison: nothing of the first is replaced.
-    other = [*call[:4], *call[4:]]
-    other[other.index("--models") + 1] = f"dfgan={lines['dfgan']}"
-    other[other.index("--prompts") + 1] = str(tmp_path / "others.txt")
+    # Others' words, or another count, are another comparison: nothing of the first is replaced.
     (tmp_path / "others.txt").write_text("a green pear\n")
-    capsys.readouterr()
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    for option, value, told in (
+        ("--prompts", str(tmp_path / "others.txt"), "its prompts are others; give another --out"),
+        ("--count", "3", "its count is 2, here 3; give another --out"),
+    ):
+        other = list(call)
+        other[other.index(option) + 1] = value
+        capsys.readouterr()
+        assert main(other) == 2
+        assert told in capsys.readouterr().err
+    # So are pictures by other weights.
+    other = list(call)
+    other[other.index("--models") + 1] = f"dfgan={lines['other dfgan']}"
     assert main(other) == 2
-    said = capsys.readouterr().err
-    assert "is of another comparison: its prompt is 'a red apple', and here it is 'a green pear'" in said
-    assert pixels(out / "pictures") == found
+    assert "is of another comparison: its weights is" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.usefixtures("cheap")

@@ -252,7 +252,7 @@ def answers(preferences: Sequence[Preference], everybody: Sequence[Scored]) -> l
                     source=vote.source,
                     published=vote.published,
                     by=one.judge,
-                    found=f"{first} over {second}: {one.won.percent()}",
+                    found=f"{by_name[first].title} over {by_name[second].title}: {one.won.percent()}",
                     verdict=(alike if vote.alike else preferred)(one.won),
                 )
             )
@@ -271,7 +271,10 @@ def answers(preferences: Sequence[Preference], everybody: Sequence[Scored]) -> l
                     source=order.source,
                     published=order.published,
                     by=NAMES[order.key],
-                    found=f"{better} {numbers[0].written(1)}, {worse} {numbers[1].written(1)}",
+                    found=", ".join(
+                        f"{by_name[name].title} {number.written(2)}"
+                        for name, number in zip((better, worse), numbers, strict=True)
+                    ),
                     verdict=ordered(*numbers, more=order.more),
                 )
             )

@@ -31,17 +31,17 @@ Settings: TypeAlias = DfGanSettings | GlideSettings | PaintSettings | TokenSetti
 
 # What each model may be asked for besides, its usual way first, as people read it.
 VARIANTS: dict[str, dict[str, str]] = {
-    "dfgan": {"plain": "DF-GAN", "truncated": "DF-GAN, truncated noise"},
-    "dalle1": {"plain": "DALL-E 1", "reranked": "DALL-E 1, re-ranked"},
+    "dfgan": {"plain": "DF-GAN", "truncated": "DF-GAN (truncated noise)"},
+    "dalle1": {"plain": "DALL-E 1", "reranked": "DALL-E 1 (re-ranked)"},
     "glide": {
-        "classifier-free": "GLIDE, classifier-free",
-        "clip": "GLIDE, CLIP guidance",
-        "both": "GLIDE, both guidances",
+        "classifier-free": "GLIDE (classifier-free)",
+        "clip": "GLIDE (CLIP guidance)",
+        "both": "GLIDE (both guidances)",
     },
     "dalle2": {
-        "diffusion": "DALL-E 2, diffusion prior",
-        "autoregressive": "DALL-E 2, autoregressive prior",
-        "none": "DALL-E 2, no prior",
+        "diffusion": "DALL-E 2 (diffusion prior)",
+        "autoregressive": "DALL-E 2 (autoregressive prior)",
+        "none": "DALL-E 2 (no prior)",
     },
 }
 # The article's four systems in the variants that their papers compare.
@@ -79,7 +79,12 @@ class Entrant:
     def place(self) -> Path:
         """Where its weights lie. LimnerError, with the remedy, where they do not."""
         if self.weights is None:
-            return shipped(self.model)
+            try:
+                return shipped(self.model)
+            except LimnerError as error:
+                raise LimnerError(
+                    f"{error}, which here is --models {self.name}=OUT/line; or leave it out of --models"
+                ) from error
         if not self.weights.is_dir():
             raise LimnerError(
                 f"models holds '{self.name}={self.weights}', where no folder is: give OUT/line of `limner "

@@ -17,6 +17,7 @@ from limner.evaluation.marks import Marks, at_side, looked, marks
 from limner.evaluation.recognition import Judge
 from limner.evaluation.suite_scores import DRAWINGS
 from limner.pipelines.embedding import Reader, worded
+from limner.progress import watched
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,13 @@ def seen(
         clip=by(panel.clip_eyes),
         inception=None if panel.inception is None else by(panel.inception),
         blurred={radius: by(panel.eyes, radius) for radius in panel.radii if radius},
-        marks=recognised(panel, images, features, requests),
+        marks=recognised(panel, name, images, features, requests),
     )
 
 
 def recognised(
     panel: Panel,
+    name: str,
     images: Callable[[], Iterator[Image.Image]],
     features: Float[Tensor, "n f"],
     requests: Sequence[Request | None] | None,
@@ -126,7 +128,8 @@ def recognised(
         return {}
     known = set(panel.judge.names)
     found = {}
-    for row, (image, request) in enumerate(zip(images(), requests, strict=True)):
+    shown = watched(zip(images(), requests, strict=True), f"judging: {name}", total=len(requests))
+    for row, (image, request) in enumerate(shown):
         if request is None or not known.issuperset(request.names):
             continue
         picture = at_side(image)

@@ -55,21 +55,31 @@ class Work:
         return [file for prompt in range(len(self.prompts)) for file in self.files(prompt)]
 
 
-def paint(
-    work: Work, painter: "Painter", watch: Callable[[Sequence[Sequence[int]]], Iterator[Sequence[int]]]
-) -> None:
-    """Paint what is not there yet, a few prompts at a time, saving each picture as soon as it is dry.
+def missing(work: Work, painter: "Painter") -> list[int]:
+    """The numbers of the prompts that are not painted yet.
 
-    `watch` passes on what is handed to it, behind a bar. LimnerError where a picture lies there that this
-    painter would not have painted.
+    LimnerError where a picture lies there that this painter would not have painted.
+    """
+    settings = settings_of(work.entrant, painter.usual, count=work.count)
+    return [prompt for prompt in range(len(work.prompts)) if not there(work, prompt, painter, settings)]
+
+
+def paint(
+    work: Work,
+    painter: "Painter",
+    prompts: Sequence[int],
+    watch: Callable[[Sequence[Sequence[int]]], Iterator[Sequence[int]]],
+) -> None:
+    """Paint the prompts of these numbers, a few at a time, and save their pictures.
+
+    `watch` passes on what is handed to it, behind a bar, which so counts what is saved.
     """
     settings = settings_of(work.entrant, painter.usual, count=work.count)
     for stale in work.folder.glob(".*.part"):
         with suppress(OSError):
             stale.unlink()
-    missing = [prompt for prompt in range(len(work.prompts)) if not there(work, prompt, painter, settings)]
     each = max(1, AT_ONCE // work.count)
-    for some in watch([missing[start : start + each] for start in range(0, len(missing), each)]):
+    for some in watch([prompts[start : start + each] for start in range(0, len(prompts), each)]):
         began = time.perf_counter()
         found = list(painted(painter, [work.prompts[prompt] for prompt in some], work, settings))
         seconds = (time.perf_counter() - began) / len(found)

@@ -6,9 +6,10 @@ says how likely the thing asked for is, diversity by how far apart pictures of o
 in pairs, of the same prompt and number; a tie is half a win, as GLIDE counts it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -21,7 +22,7 @@ from limner.comparison.scores import Compared
 from limner.evaluation.clip_score import cosines
 from limner.evaluation.coverage import K, realism, spread
 from limner.evaluation.emoji600 import Request
-from limner.evaluation.intervals import Estimate, bootstrap, cautious
+from limner.evaluation.intervals import Estimate, bootstrap, wilson
 from limner.evaluation.suite_scores import DRAWINGS
 
 NAME = "stand-in panel of automatic judges"
@@ -104,9 +105,13 @@ def preferences(said: dict[str, list[Opinion]], *, seed: int) -> list[Preference
 def wins(one: Float[Tensor, "n"], other: Float[Tensor, "n"], groups: Sequence[str], *, seed: int) -> Estimate:
     """How often the former is larger, row by row; prompts are drawn again whole."""
     halves = ((one > other).double() + 0.5 * (one == other).double()).tolist()
-    if set(halves) <= {0.0, 1.0}:
-        return cautious([half == 1.0 for half in halves], groups, seed=seed)
-    return bootstrap(halves, groups, seed=seed)
+    found = bootstrap(halves, groups, seed=seed)
+    if found.high - found.low > 1e-9:
+        return found
+    # All prompts alike: drawn again they are the same, but so few are not sure. Wilson's, of the prompts.
+    prompts = len(set(groups))
+    low, high = (wilson(round_(found.value * prompts), prompts) for round_ in (math.floor, math.ceil))
+    return replace(found, low=low.low, high=high.high)
 
 
 def between(found: Sequence[Preference], first: str, second: str, question: Question) -> list[Preference]:

@@ -37,6 +37,7 @@ def measures(of: Comparison) -> "Figure":
         axes.set_title(measure.title, fontsize=9)
         axes.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=8)
         axes.tick_params(axis="x", labelsize=8)
+        axes.ticklabel_format(axis="x", useOffset=False)
         axes.grid(alpha=0.3)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         if not measure.more:
@@ -62,6 +63,7 @@ def blurring(of: Comparison) -> "Figure | None":
             axes.fill_between(radii, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.set_xlabel("radius of the blur, in pixels of a picture of 256")
         axes.set_ylabel(keys[key])
+        axes.ticklabel_format(useOffset=False)
         axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return figure

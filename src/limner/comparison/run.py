@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from limner.comparison.entrants import Entrant, loaded, precision_of, settings_o
 from limner.comparison.found import Comparison, Painted
 from limner.comparison.kept import kept
 from limner.comparison.looking import Panel, Seen, seen, words
-from limner.comparison.painting import PICTURES, Work, opened, paint, seconds_of, settings_said
+from limner.comparison.painting import PICTURES, Work, missing, opened, paint, seconds_of, settings_said
 from limner.comparison.panel import opinions, preferences
 from limner.comparison.prompts import Asked, recognisable
 from limner.comparison.reals import Reals, reals, shown
@@ -87,14 +87,14 @@ def run(plan: Plan, out: Path, *, page: Path | None = None) -> Path:
         one.name: Work(one, plan.asked.prompts, plan.count, size, plan.seed, out / PICTURES / one.folder)
         for one in plan.entrants
     }
-    weights: dict[str, str] = {}
+    check_index(plan, size, out)
     painted = []
     for one in plan.entrants:
         painter = loaded(one, device=plan.device, precision=plan.precision)
-        weights[one.name] = painter.digest
+        prompts = missing(works[one.name], painter)
         # Before the first picture, so that whoever looks in between knows what the pictures are of.
-        replaced(out / INDEX, index(plan, size, weights).encode())
-        paint(works[one.name], painter, behind_a_bar(one.name))
+        replaced(out / INDEX, index(plan, size, out, one.name, painter.digest).encode())
+        paint(works[one.name], painter, prompts, behind_a_bar(one.name))
         painted.append(described(works[one.name], painter, plan, out))
         del painter
     comparison = counted(plan, works, painted, panel, requests, real, out)
@@ -149,27 +149,58 @@ def size_of(plan: Plan) -> int:
     return max(common) if plan.size is None else plan.size
 
 
-def index(plan: Plan, size: int, weights: dict[str, str]) -> str:
-    """What lies in the folder: prompts, and who paints them where."""
-    known = {
-        "limner": __version__,
+def asked_of(plan: Plan, size: int) -> dict[str, object]:
+    """What is asked of everybody, as the index says it."""
+    return {
         "prompts": list(plan.asked.prompts),
-        "prompts_of": plan.asked.name,
         "prompts_sha256": plan.asked.digest,
         "count": plan.count,
         "size": size,
         "seed": plan.seed,
-        "entrants": [
-            {
-                "name": one.name,
-                "title": one.title,
-                "pictures": f"{PICTURES}/{one.folder}",
-                "weights": weights.get(one.name),
-            }
-            for one in plan.entrants
-        ],
     }
-    return json.dumps(known, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_index(out: Path) -> dict[str, Any]:
+    """What lies in the folder already; nothing where there is no index, or one that cannot be read."""
+    try:
+        known = json.loads((out / INDEX).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def check_index(plan: Plan, size: int, out: Path) -> None:
+    """Refuse a folder where something else was asked for. Painters may be added to it."""
+    known = read_index(out)
+    for name, value in asked_of(plan, size).items():
+        if name in known and known[name] != value:
+            told = (
+                "prompts are others" if isinstance(value, list) else f"{name} is {known[name]}, here {value}"
+            )
+            raise LimnerError(f"{out} holds another comparison: its {told}; give another --out")
+
+
+def index(plan: Plan, size: int, out: Path, name: str, weights: str) -> str:
+    """What lies in the folder: prompts, and who paints them where; `weights` are those of `name`.
+
+    Who painted there before stays in it.
+    """
+    before = {str(one["name"]): one for one in read_index(out).get("entrants", [])}
+    for one in plan.entrants:
+        known = before.get(one.name, {"weights": None})
+        before[one.name] = {
+            "name": one.name,
+            "title": one.title,
+            "pictures": f"{PICTURES}/{one.folder}",
+            "weights": weights if one.name == name else known["weights"],
+        }
+    told = {
+        "limner": __version__,
+        "prompts_of": plan.asked.name,
+        **asked_of(plan, size),
+        "entrants": [*before.values()],
+    }
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
 
 
 def described(work: Work, painter: "Painter", plan: Plan, out: Path) -> Painted:

@@ -51,7 +51,7 @@ def laid(
     sheet = Image.new("RGB", size, "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=FONT)
     for column, title in enumerate(titles):
-        words = "\n".join(textwrap.wrap(title, 17)[:2])
+        words = "\n".join(textwrap.wrap(title, 18, break_on_hyphens=False)[:2])
         at = (LEFT + column * (CELL + GAP) + CELL / 2, top - GAP)
         pen.multiline_text(at, words, fill=INK, font=font, anchor="md", align="center", spacing=2)
     for row, (prompt, pictures) in enumerate(zip(prompts, rows, strict=True)):

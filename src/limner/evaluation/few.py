@@ -7,11 +7,11 @@ class FewPicturesWarning(UserWarning):
     """A number is of fewer pictures than it needs, and says little."""
 
 
-def few(measure: str, pictures: int, *, wanted: int, why: str) -> str | None:
+def few(measure: str, given: int, *, wanted: int, why: str, of: str = "pictures") -> str | None:
     """What is to be said where there are fewer than are `wanted`; None where there are enough."""
-    if pictures >= wanted:
+    if given >= wanted:
         return None
-    return f"{measure} of {pictures} pictures says little: it wants {wanted} or more, {why}"
+    return f"{measure} of {given} {of} says little: it wants {wanted} or more, {why}"
 
 
 def few_for_frechet(pictures: int, features: int, measure: str = "a Fréchet distance") -> str | None:
@@ -52,7 +52,7 @@ def few_for_kernel(pictures: int) -> str | None:
 
 def few_for_interval(groups: int) -> str | None:
     """Few groups drawn again and again are always the same ones."""
-    return few("an interval", groups, wanted=30, why="prompts, which are drawn again whole")
+    return few("an interval", groups, wanted=30, why="for prompts are drawn again whole", of="prompts")
 
 
 def warn(said: str | None) -> None:

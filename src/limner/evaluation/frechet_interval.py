@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.evaluation.frechet import Gaussian, frechet_distance, gaussian
+from limner.evaluation.frechet import Gaussian, distance_through, frechet_distance, gaussian, square_root
 from limner.evaluation.intervals import Estimate, around, redrawn
 from limner.evaluation.moments import Moments
 
@@ -68,10 +68,11 @@ def _of_many(
     real: Gaussian, painted: Float[Tensor, "n d"], groups: Sequence[str], *, seed: int
 ) -> Iterator[float]:
     """The same through covariances, (d, d), a few rows at a time, however many rows."""
+    root = square_root(real.covariance)
     for drawn in redrawn(groups, resamples=RESAMPLES_OF_MANY, seed=seed):
         moments = Moments(painted.shape[1])
         weights = torch.from_numpy(drawn)
         for rows, times in zip(painted.split(ROWS), weights.split(ROWS), strict=True):
             moments.add(rows.repeat_interleave(times, dim=0))
         if moments.count > 1:
-            yield frechet_distance(real, moments.gaussian())
+            yield distance_through(root, real, moments.gaussian())
