@@ -95,7 +95,8 @@ def test_a_comparison_from_words_to_tables(lines, blind, drawings, tmp_path, cap
     # The page needs nothing but itself, and says what it is.
     html = (out / "report.html").read_text()
     assert not re.search(r"(src|href)=[\"'](?!data:|#)", html)
-    assert "http" not in html.replace("http-equiv", "")
+    # Letters of a picture may spell anything.
+    assert "http" not in re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
     assert html.count("data:image/png;base64,") == 6
     for said in ("stand-in panel of automatic judges", "Few pictures", "90.0 %", dalle1.digest):
         assert said in html

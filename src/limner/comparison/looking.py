@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from limner.comparison.kept import fingerprints, kept
+from limner.comparison.kept import kept
 from limner.evaluation.blur import all_blurred
 from limner.evaluation.emoji600 import Request
 from limner.evaluation.eyes import Eyes, look
@@ -68,14 +68,17 @@ class Seen:
     @property
     def first(self) -> list[int]:
         """The first row of each prompt."""
-        return [self.groups.index(group) for group in dict.fromkeys(self.groups)]
+        rows: dict[str, int] = {}
+        for row, group in enumerate(self.groups):
+            rows.setdefault(group, row)
+        return [*rows.values()]
 
 
 def seen(
     panel: Panel,
     name: str,
     images: Callable[[], Iterator[Image.Image]],
-    files: Sequence[Path] | Sequence[str],
+    which: Sequence[str],
     groups: Sequence[str],
     folder: Path,
     *,
@@ -84,15 +87,10 @@ def seen(
 ) -> Seen:
     """Look at pictures, or take what is kept of the last time.
 
-    `images` opens them anew at every call, for they do not stay; `files` says which they are, and `detail` at
+    `images` opens them anew at every call, for they do not stay; `which` says which they are, and `detail` at
     what size. `requests`: for each picture what must be seen in it.
     """
     total = len(groups)
-    which = (
-        fingerprints([Path(one) for one in files])
-        if files and isinstance(files[0], Path)
-        else map(str, files)
-    )
     of = [detail, *which]
 
     def by(eyes: Eyes, radius: float = 0.0) -> Float[Tensor, "n d"]:

@@ -17,7 +17,7 @@ from limner.comparison.claims import answers
 from limner.comparison.cost import Cost, cost
 from limner.comparison.entrants import Entrant, loaded, precision_of, settings_of
 from limner.comparison.found import Comparison, Painted
-from limner.comparison.kept import kept
+from limner.comparison.kept import fingerprints, kept
 from limner.comparison.looking import Panel, Seen, seen, words
 from limner.comparison.painting import PICTURES, Work, missing, opened, paint, seconds_of, settings_said
 from limner.comparison.panel import opinions, preferences
@@ -247,7 +247,7 @@ def counted(
             panel,
             works[one.name].entrant.folder,
             partial(opened, one.files),
-            one.files,
+            fingerprints(one.files),
             groups,
             out,
             detail=f"{size} pixels",
@@ -285,7 +285,7 @@ def looked_at(panel: Panel, real: Reals, size: int, out: Path) -> Compared:
         panel,
         "real",
         lambda: images(real.cloud),
-        real.cloud,
+        fingerprints(real.cloud),
         [str(file) for file in real.cloud],
         out,
         detail=f"{size} pixels",
