@@ -53,15 +53,16 @@ def test_the_interval_of_a_frechet_distance_is_of_resamples(rows: int):
     width, real = 40, gaussian(normal(1, 200, 40))
     x = 0.5 + 2 * normal(2, rows, width)
     groups = names(rows, 3)
-    of = frechet_interval._of_few if rows <= width else frechet_interval._of_many
-    resamples = frechet_interval.RESAMPLES if rows <= width else frechet_interval.RESAMPLES_OF_MANY
+    few = rows <= width
+    of = frechet_interval.through_products if few else frechet_interval.through_covariances
+    distance = of(real, x)
+    times = [*redrawn(groups, resamples=20, seed=5)]
     written_out = [
-        frechet_distance(real, gaussian(x.repeat_interleave(torch.from_numpy(times), dim=0)))
-        for times in redrawn(groups, resamples=resamples, seed=5)
+        frechet_distance(real, gaussian(x.repeat_interleave(torch.from_numpy(one), dim=0))) for one in times
     ]
-    assert list(of(real, x, groups, seed=5)) == pytest.approx(written_out, rel=1e-6)
+    assert [distance(torch.from_numpy(one)) for one in times] == pytest.approx(written_out, rel=1e-6)
     found = frechet_estimate(real, x, groups, seed=5)
-    assert found.value == frechet_distance(real, gaussian(x))
+    assert found.value == pytest.approx(frechet_distance(real, gaussian(x)), rel=1e-6)
     assert found.low < found.value < found.high
     assert found.high - found.value < found.value
 

@@ -98,7 +98,7 @@ def seen(
         ending = eyes.name.lower() + (f"-blurred-{radius:g}" if radius else "")
         return kept(
             folder,
-            f"{name}-{ending}",
+            f"{name}.{ending}",
             [eyes.known_as, f"{radius:g}", *of],
             lambda: look(eyes, all_blurred(images(), radius), total=total, label=label),
         )

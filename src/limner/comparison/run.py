@@ -295,7 +295,7 @@ def looked_at(panel: Panel, real: Reals, size: int, out: Path) -> Compared:
     if rest:
         others = kept(
             out,
-            f"real-others-{panel.eyes.name.lower()}",
+            f"real-others.{panel.eyes.name.lower()}",
             [panel.eyes.known_as, f"{size} pixels", real.digest],
             lambda: eyes.look(
                 panel.eyes, images(rest), total=len(rest), label="looking at training pictures"

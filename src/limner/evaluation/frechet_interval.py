@@ -4,19 +4,22 @@ A resample costs a decomposition. Of fewer pictures than features it is of their
 more it is of covariances, and fewer are drawn.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from limner.evaluation.frechet import Gaussian, distance_through, frechet_distance, gaussian, square_root
+from limner.evaluation.frechet import Gaussian, distance_through, square_root
 from limner.evaluation.intervals import Estimate, around, redrawn
 from limner.evaluation.moments import Moments
 
 RESAMPLES, RESAMPLES_OF_MANY = 100, 20
 # Rows that are taken in at once.
 ROWS = 1000
+# How often each row counts, of two rows or more → the distance of such a sample.
+Distance: TypeAlias = Callable[[Int[Tensor, "n"]], float]
 
 
 def frechet_estimate(
@@ -30,26 +33,27 @@ def frechet_estimate(
         raise ValueError(
             f"painted, groups: {len(painted)} rows and {len(groups)}; give the group of each row"
         )
-    value = frechet_distance(real, gaussian(painted))
-    of = _of_few if len(painted) <= painted.shape[1] else _of_many
-    return around(value, list(of(real, painted, groups, seed=seed)), len(painted))
+    if len(painted) < 2:
+        raise ValueError(f"painted: {len(painted)} rows, a covariance needs at least two")
+    few = len(painted) <= painted.shape[1]
+    distance = (through_products if few else through_covariances)(real, painted)
+    value = distance(torch.ones(len(painted), dtype=torch.int64))
+    drawn = redrawn(groups, resamples=RESAMPLES if few else RESAMPLES_OF_MANY, seed=seed)
+    return around(value, [distance(torch.from_numpy(one)) for one in drawn], len(painted))
 
 
-def _of_few(
-    real: Gaussian, painted: Float[Tensor, "n d"], groups: Sequence[str], *, seed: int
-) -> Iterator[float]:
-    """Distances of resamples through inner products of rows: (n, n) matrices, however many features.
+def through_products(real: Gaussian, painted: Float[Tensor, "n d"]) -> Distance:
+    """Through inner products of rows: (n, n) matrices, however many features.
 
     With the rows A of a centred cloud over √(n - 1), Σ₂ = AᵀA, and Σ₁Σ₂ has the eigenvalues of A Σ₁ Aᵀ.
     """
-    x = painted.double() - painted.double().mean(dim=0)
-    away = real.mean - painted.double().mean(dim=0)
+    mean = painted.double().mean(dim=0)
+    x, away = painted.double() - mean, real.mean - mean
     products, through, along = x @ x.T, x @ real.covariance @ x.T, x @ away
-    for drawn in redrawn(groups, resamples=RESAMPLES, seed=seed):
-        weights = torch.from_numpy(drawn).double()
+
+    def distance(times: Int[Tensor, "n"]) -> float:
+        weights = times.double()
         total = float(weights.sum())
-        if total < 2:
-            continue
         share = weights / total
         rows = share > 0
         moved = share @ products @ share
@@ -61,18 +65,19 @@ def _of_few(
         root = (weights / (total - 1)).sqrt()
         inner = (root[:, None] * inner * root[None, :])[rows][:, rows]
         overlap = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum()
-        yield max(0.0, float(apart + real.covariance.trace() + own - 2 * overlap))
+        return max(0.0, float(apart + real.covariance.trace() + own - 2 * overlap))
+
+    return distance
 
 
-def _of_many(
-    real: Gaussian, painted: Float[Tensor, "n d"], groups: Sequence[str], *, seed: int
-) -> Iterator[float]:
-    """The same through covariances, (d, d), a few rows at a time, however many rows."""
-    root = square_root(real.covariance)
-    for drawn in redrawn(groups, resamples=RESAMPLES_OF_MANY, seed=seed):
+def through_covariances(real: Gaussian, painted: Float[Tensor, "n d"]) -> Distance:
+    """Through covariances, (d, d), of a few rows at a time, however many rows."""
+    known = square_root(real.covariance)
+
+    def distance(times: Int[Tensor, "n"]) -> float:
         moments = Moments(painted.shape[1])
-        weights = torch.from_numpy(drawn)
-        for rows, times in zip(painted.split(ROWS), weights.split(ROWS), strict=True):
-            moments.add(rows.repeat_interleave(times, dim=0))
-        if moments.count > 1:
-            yield distance_through(root, real, moments.gaussian())
+        for rows, often in zip(painted.split(ROWS), times.split(ROWS), strict=True):
+            moments.add(rows.repeat_interleave(often, dim=0))
+        return distance_through(known, real, moments.gaussian())
+
+    return distance
