@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from limner.comparison.panel import Preference, Question, Verdict, alike, between, preferred
 from limner.comparison.scores import Scored
+from limner.evaluation.few import few_for_interval
 from limner.evaluation.intervals import Estimate
 
 RAMESH_2021 = "Ramesh et al. 2021"
@@ -237,8 +238,12 @@ ORDERS = (
 )
 
 
-def answers(preferences: Sequence[Preference], everybody: Sequence[Scored]) -> list[Answer]:
-    """Every claim of which both sides were painted; a line for each judge that answers."""
+def answers(preferences: Sequence[Preference], everybody: Sequence[Scored], *, prompts: int) -> list[Answer]:
+    """Every claim of which both sides were painted; a line for each judge that answers.
+
+    Of fewer `prompts` than an interval wants nothing is settled, whatever the interval says.
+    """
+    few = few_for_interval(prompts) is not None
     by_name = {one.name: one for one in everybody}
     found = []
     for vote in VOTES:
@@ -253,7 +258,7 @@ def answers(preferences: Sequence[Preference], everybody: Sequence[Scored]) -> l
                     published=vote.published,
                     by=one.judge,
                     found=f"{by_name[first].title} over {by_name[second].title}: {one.won.percent()}",
-                    verdict=(alike if vote.alike else preferred)(one.won),
+                    verdict="not settled" if few else (alike if vote.alike else preferred)(one.won),
                 )
             )
     for order in ORDERS:
@@ -275,7 +280,7 @@ def answers(preferences: Sequence[Preference], everybody: Sequence[Scored]) -> l
                         f"{by_name[name].title} {number.written(2)}"
                         for name, number in zip((better, worse), numbers, strict=True)
                     ),
-                    verdict=ordered(*numbers, more=order.more),
+                    verdict="not settled" if few else ordered(*numbers, more=order.more),
                 )
             )
     return found

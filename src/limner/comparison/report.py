@@ -137,7 +137,7 @@ td.open { color: var(--soft); white-space: nowrap }
 figure { margin: 1.2rem 0 }
 figcaption { color: var(--soft); margin-bottom: .4rem }
 img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px }
-details { margin: .5rem 0 }
+details { margin: .1rem 0 }
 summary { cursor: pointer; padding: .3rem 0 }
 @media print { nav { display: none } }
 """
@@ -186,20 +186,18 @@ def anchor(table: Table) -> str:
 def part(table: Table) -> str:
     """A heading, what it means, the table."""
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in table.header)
-    rows = "".join(f"<tr>{''.join(cells(row))}</tr>" for row in table.rows)
+    named = table.header[0] in ("", "what")
+    rows = "".join(f"<tr>{''.join(cells(row, named=named))}</tr>" for row in table.rows)
     return (
         f'<h2 id="{anchor(table)}">{html.escape(table.heading)}</h2><p>{html.escape(table.before)}</p>'
         f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def cells(row: tuple[str, ...]) -> list[str]:
-    """A row: its first cell names it, verdicts have a colour besides, and numbers are not broken."""
-    found = [
-        f'<th scope="row">{html.escape(row[0])}</th>'
-        if len(row[0]) < 40
-        else f"<td>{html.escape(row[0])}</td>"
-    ]
+def cells(row: tuple[str, ...], *, named: bool) -> list[str]:
+    """A row: its first cell may name it, verdicts have a colour besides, and numbers are not broken."""
+    first = html.escape(row[0])
+    found = [f'<th scope="row">{first}</th>' if named else f"<td>{first}</td>"]
     for cell in row[1:]:
         kind = VERDICTS.get(cell, "num" if cell[:1].isdigit() and len(cell) < 30 else "")
         found.append(

@@ -269,7 +269,7 @@ def counted(
         real=answered(panel, plan, requests, real, said, compared, size, out),
         classifier=panel.classifier,
         preferences=tuple(preferred),
-        answers=tuple(answers(preferred, scores)),
+        answers=tuple(answers(preferred, scores, prompts=len(plan.asked.prompts))),
         settings=settings(plan, panel, real, compared),
         warnings=tuple(told),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from limner.comparison.found import Comparison
 from limner.comparison.panel import NAME as PANEL
+from limner.comparison.panel import turned
 from limner.comparison.scores import MEASURES, Measure, Scored
 from limner.evaluation.intervals import Estimate
 
@@ -22,7 +23,7 @@ class Table:
 
 def tables(of: Comparison) -> list[Table]:
     """All of them, in the order of the report; those that nothing is in are left out."""
-    found = [*scores(of), costs(of), claims(of), preferences(of), settings(of)]
+    found = [*scores(of), costs(of), claims(of), *preferences(of), settings(of)]
     return [one for one in found if one.rows]
 
 
@@ -98,27 +99,37 @@ def claims(of: Comparison) -> Table:
         f"Published preferences are people's, on COCO, of models far larger. Here a {PANEL} answers in "
         "their place: nothing in this table is a vote. A preference held where its whole interval is on "
         "the claimed side of a half; two are alike where it holds a half and goes no farther than ten "
-        "points; a distance or score held where the intervals do not meet.",
+        "points; a distance or score held where the intervals do not meet; of fewer than thirty prompts "
+        "nothing is settled.",
         ("claim", "published", "here, by", "verdict", "source"),
         rows,
     )
 
 
-def preferences(of: Comparison) -> Table:
-    """Every pair before every judge."""
+def preferences(of: Comparison) -> list[Table]:
+    """Everybody against everybody, a table for each question and judge."""
     titles = of.titles
-    rows = tuple(
-        (one.question, titles[one.first], titles[one.second], one.judge, one.won.percent())
-        for one in sorted(of.preferences, key=lambda one: (one.question, one.judge))
-    )
-    return Table(
-        f"The {PANEL}",
-        "How often the first is preferred to the second, picture by picture of the same prompt and number "
-        "(for diversity, prompt by prompt), ties as half. These are numbers that a program compared, not "
-        "people's votes.",
-        ("question", "first", "second", "judge", "first preferred"),
-        rows,
-    )
+    found = []
+    for question, judge in sorted({(one.question, one.judge) for one in of.preferences}):
+        asked = [one for one in of.preferences if (one.question, one.judge) == (question, judge)]
+        won = {(one.first, one.second): one.won for one in asked}
+        won |= {(one.second, one.first): turned(one).won for one in asked}
+        names = [name for name in titles if any(name in pair for pair in won)]
+        rows = tuple(
+            (
+                titles[row],
+                *(won[row, column].percent() if (row, column) in won else "–" for column in names),
+            )
+            for row in names
+        )
+        before = (
+            f"How often the {PANEL} prefers the row to the column, "
+            f"{'prompt by prompt' if question == 'diversity' else 'picture by picture of the same prompt'}, "
+            "ties as half. A program has compared numbers; nobody has voted."
+        )
+        header = ("", *(titles[name] for name in names))
+        found.append(Table(f"Stand-in panel: {question}, by {judge}", before, header, rows))
+    return found
 
 
 def settings(of: Comparison) -> Table:
