@@ -20,6 +20,9 @@ from limner.comparison.cost import Cost
 from limner.pipelines import load
 from limner.pipelines.settings import GlideSettings, PaintSettings, TokenSettings
 
+# So few pictures mean nothing, and it says so.
+pytestmark = pytest.mark.filterwarnings("ignore::limner.evaluation.few.FewPicturesWarning")
+
 PROMPTS = ("a red apple", "two cats", "a blue car")
 
 

@@ -2,7 +2,6 @@
 
 import math
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -213,8 +212,6 @@ def test_small_samples_are_told_of():
     assert few.few_for_interval(29) is not None
     with pytest.warns(few.FewPicturesWarning, match="1281 or more"):
         few.warn(said)
-    with warnings.catch_warnings():
-        few.warn(None)
 
 
 def test_pictures_pass_by_and_only_features_stay():

@@ -29,6 +29,7 @@ from limner.errors import LimnerError
 from limner.evaluation import eyes
 from limner.evaluation.emoji600 import Request
 from limner.evaluation.features import SIDE, load_trunk
+from limner.evaluation.few import warn
 from limner.evaluation.recognition import Judge, load_judge
 from limner.evaluation.reranking import plotter
 from limner.evaluation.table import replaced
@@ -98,6 +99,8 @@ def run(plan: Plan, out: Path, *, page: Path | None = None) -> Path:
         painted.append(described(works[one.name], painter, plan, out))
         del painter
     comparison = counted(plan, works, painted, panel, requests, real, out)
+    for said in comparison.warnings:
+        warn(said)
     return write(comparison, out, page=page)
 
 

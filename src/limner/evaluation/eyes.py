@@ -22,8 +22,8 @@ from limner.pipelines.embedding import Reader, pictured
 from limner.progress import watched
 
 INCEPTION_WIDTH = 2048
-# The layer whose features published distances are of, and the classes' logits as the score has them.
-POOLED, LOGITS = "2048", "logits_unbiased"
+# The layer whose features published distances are of.
+POOLED = "2048"
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def clip(read: Reader) -> Eyes:
     return Eyes("CLIP", f"clip {read.digest}", read.clip.config.embedding, see)
 
 
-def inception(device: torch.device | str = "cpu", *, layer: str = POOLED) -> Eyes:
-    """Inception-v3 as published distances have it, by torch-fidelity: 2048 features, or its logits.
+def inception(device: torch.device | str = "cpu") -> Eyes:
+    """Inception-v3 as published distances have it, by torch-fidelity: 2048 features.
 
     Raises LimnerError, with the remedy, where the package is missing or its weights cannot be fetched.
     """
@@ -91,7 +91,7 @@ def inception(device: torch.device | str = "cpu", *, layer: str = POOLED) -> Eye
             'pip install "limner[inception]", or leave it out: EfficientNet-Lite0 and CLIP measure without'
         ) from error
     try:
-        network = FeatureExtractorInceptionV3("inception-v3-compat", [layer]).to(device).eval()
+        network = FeatureExtractorInceptionV3("inception-v3-compat", [POOLED]).to(device).eval()
     except (OSError, RuntimeError) as error:
         raise LimnerError(
             f"Inception's weights could not be fetched ({error}): ask where the network is open, or leave it "
@@ -104,5 +104,4 @@ def inception(device: torch.device | str = "cpu", *, layer: str = POOLED) -> Eye
         (found,) = network(rearrange(pixels, "b h w c -> b c h w").to(device))
         return found.cpu()
 
-    width = INCEPTION_WIDTH if layer == POOLED else 1008
-    return Eyes("Inception-v3", f"inception-v3-compat {layer}", width, see)
+    return Eyes("Inception-v3", f"inception-v3-compat {POOLED}", INCEPTION_WIDTH, see)

@@ -55,7 +55,6 @@ def few_for_interval(groups: int) -> str | None:
     return few("an interval", groups, wanted=30, why="for prompts are drawn again whole", of="prompts")
 
 
-def warn(said: str | None) -> None:
-    """A `FewPicturesWarning`, if there is anything to say."""
-    if said is not None:
-        warnings.warn(said, FewPicturesWarning, stacklevel=2)
+def warn(said: str) -> None:
+    """A `FewPicturesWarning`."""
+    warnings.warn(said, FewPicturesWarning, stacklevel=2)
