@@ -67,7 +67,7 @@ from limner.evaluation.suite_table import sheet, text
 from limner.evaluation.table import replaced
 from limner.pipelines.progress import Tick
 from limner.recipes.decoder import PictureBatches
-from limner.recipes.embeddings import embedded, load_clip
+from limner.recipes.embeddings import Told, embedded, load_clip
 from limner.recipes.prior import tokenizer_of
 from limner.text import ClipTokenizer
 from limner.weights import shipped
@@ -235,7 +235,7 @@ def batches_of(asked: Training, clip: Clip) -> PictureBatches:
     """Pictures, embeddings and captions as limner draws them; embeddings are read once."""
     gallery = open_gallery(asked.data, size=SIDE, share=asked.share)
     kept = embedded(clip, gallery, weights=checkpoint.digest(asked.clip), out=asked.out / "embeddings")
-    return PictureBatches(gallery, kept, tokenizer_of(clip), clip.config.text.context, asked.seed)
+    return PictureBatches(gallery, Told(kept), tokenizer_of(clip), clip.config.text.context, asked.seed)
 
 
 def prior_loss(trained: Any, batch: PicturesAndCaptions) -> float:

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,11 +40,13 @@ from limner.dalle2.upsampler import Upsampler
 from limner.data.loader import COLOURED_GROUNDS, Gallery, open_gallery
 from limner.data.sample import sample_dir
 from limner.draws import Draws
+from limner.layers.corruptions import half_blurred
 from limner.objective import Objective
 from limner.recipes import clip as clips
 from limner.recipes import decoder as decoders
 from limner.recipes import prior as priors
 from limner.recipes import upsampler as upsamplers
+from limner.recipes.embeddings import Told
 from limner.text import ClipTokenizer
 from limner.training import TrainConfig
 from limner.training.ema import Ema
@@ -190,12 +193,14 @@ def prepared(part: Part, size: str, batch: int | None) -> Work:
             max_weight=decoder_recipe.max_weight,
         )
         gallery = open_gallery([sample_dir()], size=decoder_recipe.model.resolution)
-        batches = decoders.PictureBatches(gallery, known(gallery), tokenizer, context, 0)
+        batches = decoders.PictureBatches(gallery, Told(known(gallery)), tokenizer, context, 0)
     else:
         recipe = {"toy": upsamplers.toy, "small": upsamplers.small}[size]()
         config = recipe.train
         model = Upsampler(recipe.model)
-        objective = upsampler_objective(blur=recipe.blur, max_weight=recipe.max_weight)
+        objective = upsampler_objective(
+            partial(half_blurred, sigma=recipe.blur), max_weight=recipe.max_weight
+        )
         gallery = open_gallery([sample_dir()], size=recipe.model.high)
         batches = upsamplers.CropBatches(gallery, round(recipe.crop * recipe.model.high), 0)
     rows = range(batch or config.batch)

@@ -376,5 +376,15 @@ def test_what_cannot_be_served_is_refused(refuses, monkeypatch):
     assert refuses("serve", "--queue", "0").startswith("queue is 0")
     assert refuses("serve", "--lifetime", "0").startswith("lifetime is 0")
     assert refuses("serve", "--url", "paint.example").startswith("url is 'paint.example'")
+    assert refuses("serve", "--allow-origin", "*").startswith("allow_origin is '*'")
+    assert refuses("serve", "--proxy", "*").startswith("proxy is '*': give the address")
+    assert refuses("serve", "--proxy", ",").startswith("proxy is empty")
     monkeypatch.setenv("LIMNER_API_KEY", "short")
     assert refuses("serve").startswith("api_key has 5 characters")
+
+
+def test_a_studio_refuses_what_a_server_does(refuses, monkeypatch):
+    monkeypatch.delenv("LIMNER_API_KEY", raising=False)
+    assert refuses("studio", "--host", "0.0.0.0").startswith("host is '0.0.0.0', where other machines get in")
+    assert refuses("studio", "--models", "dalle9").startswith("model is 'dalle9': choose")
+    assert refuses("studio", "--port", "65536").startswith("port is 65536")

@@ -84,6 +84,7 @@ OPTIONS = {
             "kind",
             "learning-rate",
             "out",
+            "prior",
             "resume",
         ),
         *("share", "size", "steps"),
@@ -115,8 +116,21 @@ OPTIONS = {
     "open": ["activation", "head-width", "heads", "json", "kept", "release", "schedule"],
     "convert": ["activation", "head-width", "heads", "kept", "out", "release", "schedule", "to"],
     "serve": [
-        *("api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision", "queue", "url"),
+        *("allow-origin", "api-key", "device", "host", "lifetime", "models", "no-key", "port", "precision"),
+        *("proxy", "queue", "url"),
     ],
+    "studio": [
+        *("allow-origin", "api-key", "device", "host", "lifetime", "models", "no-browser", "no-key", "port"),
+        *("precision", "proxy", "queue", "url"),
+    ],
+    "vote": [],
+    "vote page": [
+        *("anybody", "checks", "host", "most", "pictures", "port", "questions", "raters", "repeats", "seed"),
+    ],
+    "vote report": ["majority", "out", "panel", "passes", "seed"],
+    "vote export": ["out", "panel"],
+    "vote panel": ["clip", "device", "judge"],
+    "vote plan": ["alike", "level", "models", "power", "questions", "seconds", "win-rate"],
     "info": [],
 }
 

@@ -296,6 +296,19 @@ def test_a_picture_grows_row_by_row_into_the_one_that_is_painted(painter):
     assert partials[-1].image().tobytes() == developed.images()[0].tobytes()
 
 
+def test_odds_are_those_that_the_whole_model_gives_each_token(painter):
+    settings = TokenSettings(guidance=2.0, temperature=0.8, top_k=3)
+    *_, last = painter.stream("a pear", seed=4, settings=settings)
+    ids, tokens = painter.read(commissions("a pear", count=1, seed=4)).ids, last.tokens.flatten()[None]
+    with torch.no_grad():
+        told = painter.transformer(ids, tokens).image
+        untold = painter.transformer(torch.full_like(ids, NOTHING), tokens).image
+    shares = ((untold + 2 * (told - untold)) / 0.8).softmax(dim=-1)
+    torch.testing.assert_close(last.odds.flatten(), shares[0].gather(1, tokens[0][:, None])[:, 0])
+    likeliest = list(painter.stream("a pear", settings=TokenSettings(temperature=0.0)))[-1]
+    assert (likeliest.odds == 1).all()
+
+
 def test_a_stream_can_be_left_and_is_refused_at_the_call(painter):
     first = next(painter.stream("a pear"))
     assert first.rows == 1

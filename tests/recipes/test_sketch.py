@@ -17,7 +17,7 @@ from limner.data.loader import open_gallery
 from limner.data.sample import sample_dir
 from limner.draws import Draws
 from limner.layers.trunk import TrunkConfig
-from limner.recipes import clip, decoder, embeddings, prior
+from limner.recipes import clip, decoder, embeddings, imagined, prior
 
 STEPS = 4
 
@@ -155,6 +155,54 @@ def test_kept_captions_are_what_clip_says_of_captions_of_the_picture_on_its_grou
             assert all(gallery.ground(picture, ground) in caption for caption in captions)
         else:
             assert set(captions) <= set(gallery.records[picture].captions)
+
+
+def test_a_decoder_learns_from_what_a_prior_imagines(seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(prior, "CAPTIONS_READ", 512)
+    imagining = prior.run(tiny_prior(), **given(tmp_path / "prior", seen))
+    recipe = replace(tiny_decoder(), imagined=0.5)
+    plain = decoder.run(recipe, **given(tmp_path / "plain", seen))
+    told = decoder.run(recipe, **given(tmp_path / "told", seen, prior=imagining))
+    digest = checkpoint.digest(imagining)
+    assert len(list((tmp_path / "told").glob(f"imagined_{digest}_*.npy"))) == 1
+    assert not list((tmp_path / "plain").glob("imagined_*.npy"))
+    without, withal = (checkpoint.load(model, DecoderConfig)[1] for model in (plain, told))
+    for part in ("sketch.to_pixels.weight", "unet.stem.weight"):
+        assert not torch.equal(without[part], withal[part]), part
+    reader = embeddings.load_clip(seen, "cpu")
+    gallery = open_gallery([sample_dir()], size=32)
+    guessed = imagined.told_of(reader, gallery, imagining, out=tmp_path / "told", device="cpu")
+    assert guessed.shape == (len(gallery), 4, embeddings.KEPT, 96)
+    there = np.linalg.norm(embeddings.seen(gallery, guessed.astype(np.float32)), axis=-1)
+    np.testing.assert_allclose(there, 1.0, atol=2e-3)
+
+
+def test_what_a_decoder_is_told_is_as_often_imagined_as_asked_and_of_the_same_picture():
+    gallery = open_gallery([sample_dir()], size=32)
+    # An embedding says which picture it is of, and which guess it is; 0 is CLIP's own.
+    true = np.zeros((len(gallery), 4, 2), np.float32)
+    true[..., 0] = np.arange(len(gallery))[:, None]
+    guesses = np.repeat(true[:, :, None], 3, axis=2)
+    guesses[..., 1] = [1, 2, 3]
+    told = embeddings.Told(true, guesses.astype(np.float16), 0.7)
+    rows = range(4000)
+    drawn = gallery.draw(seed=3, step=5, rows=rows)
+    picture, kind = told(drawn, seed=3, step=5, rows=rows).T
+    assert picture.tolist() == drawn.pictures
+    shares = torch.bincount(kind.long(), minlength=4) / len(kind)
+    # Four deviations of a share of 4000.
+    torch.testing.assert_close(shares, torch.tensor([0.3, 0.7 / 3, 0.7 / 3, 0.7 / 3]), atol=0.03, rtol=0)
+    # Each row by itself, so that processes may share a batch; and never, where there is no prior.
+    part = gallery.draw(seed=3, step=5, rows=range(7, 9))
+    assert told(part, seed=3, step=5, rows=range(7, 9))[:, 1].tolist() == kind[7:9].tolist()
+    assert not embeddings.Told(true)(drawn, seed=3, step=5, rows=rows)[:, 1].any()
+
+
+def test_a_prior_of_another_clip_is_no_use_to_a_decoder(seen, tmp_path):
+    small = replace(prior.toy().model, text_width=64)
+    checkpoint.save(tmp_path / "prior", Prior(small).state_dict(), small)
+    with pytest.raises(ValueError, match="captions of 64 a token, and CLIP here has 96 and 96"):
+        imagined.load_prior(tmp_path / "prior", embeddings.load_clip(seen, "cpu"), "cpu")
 
 
 def test_a_prior_without_a_trunk_knows_nothing_by_heart():

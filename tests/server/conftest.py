@@ -12,13 +12,12 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import uvicorn
 from PIL import Image
 
 import limner
 from limner.server import Limits, Service, create_app
 from limner.server.painters import served
-from limner.server.running import Draining
+from limner.server.running import Draining, configured
 from limner.server.service import clip_of
 
 TESTS = Path(__file__).parents[1]
@@ -56,8 +55,7 @@ def painters(lines):
 def running(service):
     """A server of this service that really listens, in a thread of its own."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(service), log_level="critical", access_log=False, lifespan="on")
-    server = Draining(config, service)
+    server = Draining(configured(service, create_app(service)), service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -3,7 +3,9 @@
 import io
 import json
 import math
+import os
 import shutil
+import signal
 import threading
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -192,6 +194,29 @@ def test_stopped_and_resumed_is_unbroken_to_the_bit(tmp_path, cuts, precision):
     assert len(resumed.losses) == len(history.losses) == 12
     for one, other in zip(states(whole / "states"), states(broken / "states"), strict=True):
         same_tree(torch.load(one, weights_only=True), torch.load(other, weights_only=True))
+
+
+def test_told_to_end_it_saves_its_step_first_and_goes_on_to_the_same_bits(tmp_path):
+    whole, ended = tmp_path / "whole", tmp_path / "ended"
+    run(whole)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(step: int, rows: range) -> Tensor:
+        # Made ahead by another thread, while the step before is under way.
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(step, rows)
+
+    with pytest.raises(LimnerError, match=r"^stopped after step [56] of tiny, as told: go on with --resume$"):
+        run(ended, batches=told)
+    assert signal.getsignal(signal.SIGTERM) is before
+    done = len(log(ended))
+    assert states(ended / "states")[-1].name == f"step_{done:08d}.pt"
+    assert done % CONFIG.save_every  # or it would have been saved all the same
+    run(ended, resume=True)
+    assert log(ended) == log(whole)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(ended)[name]), name
 
 
 def same_tree(one: object, other: object) -> None:

@@ -10,7 +10,7 @@ It knows no system: a token model is anything that reads tokens and answers with
 
 from limner.autoregression.cache import Cache, DenseCache
 from limner.autoregression.decode import ClassifierFree, Reader, decode
-from limner.autoregression.sampling import Sampling, choose
+from limner.autoregression.sampling import Sampling, choose, shares
 from limner.autoregression.stack import CachedStack, product
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "choose",
     "decode",
     "product",
+    "shares",
 ]

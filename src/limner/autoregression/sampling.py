@@ -73,3 +73,11 @@ def choose(
     if sampling.top_p is not None:
         logits = top_p(logits, sampling.top_p)
     return (logits + gumbel).argmax(dim=-1)
+
+
+def shares(logits: Float[Tensor, "*b v"], temperature: float) -> Float[Tensor, "*b v"]:
+    """The probability of every token at a temperature, before any tail is cut; at 0, all on the likeliest."""
+    if temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
+    logits = logits.float()
+    return ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)

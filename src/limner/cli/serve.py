@@ -21,7 +21,7 @@ from limner.pipelines.settings import (
 )
 
 if TYPE_CHECKING:
-    from limner.server.service import Served
+    from limner.server.service import Served, Service
 
 HELP = """Answer the images API that DALL-E clients speak, until it is stopped.
   limner serve
@@ -36,8 +36,8 @@ LONGEST_LIFETIME = 365 * 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve:
-    """The options of `limner serve`."""
+class Options:
+    """What `limner studio` takes too."""
 
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """Where to listen; by default only this machine itself gets in."""
@@ -54,6 +54,12 @@ class Serve:
     """Listen to other machines without a key: whoever reaches the address may paint."""
     url: Annotated[str | None, arg(metavar="URL", help_behavior_hint="(default: as asked)")] = None
     """How clients reach it, if by another name: what addresses of pictures begin with."""
+    allow_origin: Annotated[
+        str | None, arg(metavar="A,B", help_behavior_hint="(default: the server's own pages alone)")
+    ] = None
+    """Where other pages are from that may ask, such as https://page.example; several with commas between."""
+    proxy: Annotated[str | None, arg(metavar="A,B", help_behavior_hint="(default: none is believed)")] = None
+    """Addresses of proxies before it, whose X-Forwarded-For says who asks; several with commas between."""
     queue: Annotated[int, arg(metavar="N")] = 32
     """Requests that may wait; more are told to come back."""
     lifetime: Annotated[int, arg(metavar="SECONDS")] = 3600
@@ -63,39 +69,40 @@ class Serve:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the fastest that is there."""
 
-    def run(self) -> None:
-        """Refuse what cannot be served, load the painters, serve."""
+    def begin(self) -> "Service":
+        """Refuse what cannot be served, and load the painters."""
         keys = self._keys()
         checked_whole("port", self.port, 0, 65535)
         checked_whole("queue", self.queue, 1, 10_000)
         checked_whole("lifetime", self.lifetime, 1, LONGEST_LIFETIME)
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url is '{self.url}': give one that begins with http:// or https://")
-        hosts = self._hosts(keys)
+        hosts, origins, proxies = self._hosts(keys), self._origins(), self._proxies()
         named = named_models(self.models)
         for model in named.values():
             if not is_place(model):
                 checked_model(model)
 
-        from limner.server.running import bound, run
+        from limner.server.running import bound
         from limner.server.service import Limits, Service, clip_of
 
         # Painters take a while to load, and an address that is taken is known at once.
         bound(self.host, self.port).close()
+        self.prepare()
         painters = [self._painter(name, model) for name, model in named.items()]
-        service = Service(
+        return Service(
             painters,
             clip=clip_of(painters),
             keys=keys,
             hosts=hosts,
             public=self.url,
+            origins=origins,
+            proxies=proxies,
             limits=Limits(waiting=self.queue, lifetime=float(self.lifetime)),
         )
 
-        def on_ready(address: str) -> None:
-            print(f"serving {', '.join(named)} at {address}/v1 (how: {address}/docs)", flush=True)
-
-        run(service, host=self.host, port=self.port, on_ready=on_ready)
+    def prepare(self) -> None:
+        """See to what else is needed, once all is in order and before painters are loaded."""
 
     def _painter(self, name: str, model: str) -> "Served":
         from limner.formats.hub import resolved
@@ -115,6 +122,25 @@ class Serve:
             return ()
         public = urlsplit(self.url or "").hostname
         return ("localhost", self.host, *(() if public is None else (public,)))
+
+    def _origins(self) -> tuple[str, ...]:
+        """Where other pages may be from. ValueError for what no page is from."""
+        from limner.server.origins import checked_origin
+
+        return tuple(checked_origin(one) for one in several("allow_origin", self.allow_origin))
+
+    def _proxies(self) -> tuple[str, ...]:
+        """The proxies that are believed. ValueError for what is no address."""
+        proxies = several("proxy", self.proxy)
+        for one in proxies:
+            try:
+                ipaddress.ip_network(one)
+            except ValueError:
+                raise ValueError(
+                    f"proxy is '{one[:60]}': give the address that it asks from, such as 127.0.0.1, or a "
+                    "network such as 10.0.0.0/8"
+                ) from None
+        return proxies
 
     def _keys(self) -> tuple[str, ...]:
         """The keys, of which one is needed where other machines get in. ValueError for a poor one."""
@@ -138,6 +164,24 @@ class Serve:
         return keys
 
 
+@dataclass(frozen=True, kw_only=True)
+class Serve(Options):
+    """The options of `limner serve`."""
+
+    def run(self) -> None:
+        """Serve the API."""
+        service = self.begin()
+
+        from limner.server.running import run
+
+        names = ", ".join(painter.name for painter in service.painters)
+
+        def on_ready(address: str) -> None:
+            print(f"serving {names} at {address}/v1 (how: {address}/docs)", flush=True)
+
+        run(service, host=self.host, port=self.port, on_ready=on_ready)
+
+
 def loopback(host: str) -> bool:
     """Whether nobody but this machine reaches an address, whatever its name stands for."""
     try:
@@ -145,6 +189,14 @@ def loopback(host: str) -> bool:
     except OSError:
         return False
     return bool(found) and all(ipaddress.ip_address(str(one).partition("%")[0]).is_loopback for one in found)
+
+
+def several(name: str, given: str | None) -> tuple[str, ...]:
+    """What stands between commas; nothing where nothing was given. ValueError for commas alone."""
+    found = tuple(one.strip() for one in (given or "").split(",") if one.strip())
+    if given is not None and not found:
+        raise ValueError(f"{name} is empty: give one, or leave it out")
+    return found
 
 
 def named_models(models: str) -> dict[str, str]:

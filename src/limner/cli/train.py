@@ -41,7 +41,7 @@ TAKES: Mapping[Room, tuple[str, ...]] = {
     "clip": ("share", "init_from"),
     "prior": ("share", "init_from", "clip"),
     "prior-autoregressive": ("share", "init_from", "clip"),
-    "decoder": ("share", "init_from", "clip"),
+    "decoder": ("share", "init_from", "clip", "prior"),
     "upsampler": ("share", "init_from"),
     "upsampler-1024": ("init_from",),
     "line": ("share",),
@@ -59,8 +59,12 @@ TAKES: Mapping[Room, tuple[str, ...]] = {
     "classifier": ("init_from", "clip", "kind"),
     "recogniser": (),
 }
-# These make do without the model.
-WITH_OR_WITHOUT = ("vqvae", "vqvae2", "glide", "glide-base")
+# These make do without such a model.
+WITHOUT: Mapping[str, tuple[Room, ...]] = {
+    "clip": ("vqvae", "vqvae2", "glide", "glide-base"),
+    "decoder": ("glide", "glide-base"),
+    "prior": ("decoder",),
+}
 
 # Where a room leaves the weights that its training may go on from, if not in OUT/model.
 LEFT: Mapping[Room, str] = {
@@ -105,6 +109,8 @@ class Train:
     decoder: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """glide and glide-base: a trained decoder of the same size to begin from, with the --clip that it stands
     on."""
+    prior: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """decoder: a trained prior of the same --clip, whose imaginings it learns to paint beside true ones."""
     kind: Annotated[Literal["mlp", "transformer"] | None, arg(help_behavior_hint="")] = None
     """classifier: a shallow network on both embeddings, or a small transformer on both rows of tokens."""
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the recipe's)")] = None
@@ -136,6 +142,7 @@ class Train:
         self.check_stand("clip", self.clip)
         self.check_stand("dvae", self.dvae)
         self.check_stand("decoder", self.decoder)
+        self.check_stand("prior", self.prior)
         if "decoder" in TAKES[self.room] and (self.clip is None) != (self.decoder is None):
             raise ValueError("clip and decoder belong together: give both, or neither")
         self.check_own()
@@ -160,8 +167,8 @@ class Train:
         """Refuse a model to stand on that is missing, of no use to the room, or none."""
         takes = name in TAKES[self.room]
         if folder is None:
-            if takes and self.room not in WITH_OR_WITHOUT:
-                title = {"clip": "CLIP", "dvae": "dVAE", "decoder": "decoder"}[name]
+            if takes and self.room not in WITHOUT.get(name, ()):
+                title = {"clip": "CLIP", "dvae": "dVAE"}[name]
                 raise ValueError(
                     f"{name} is missing: {self.room} stands on a trained {title}, so give its folder"
                 )
@@ -195,7 +202,7 @@ class Train:
         from limner.pipelines.devices import device_named
 
         recipe = recipe_of(self.room)
-        names = ("share", "init_from", "clip", "dvae", "decoder", "kind")
+        names = ("share", "init_from", "clip", "dvae", "decoder", "prior", "kind")
         given = {name: getattr(self, name) for name in names}
         asked = getattr(recipe, self.size)()
         if self.steps is not None:

@@ -1,7 +1,7 @@
 """Captions to image tokens: from nothing, or going on from the top of a picture."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from einops import rearrange
@@ -57,6 +57,20 @@ def guided_reader(model: Dalle1, text: Int[Tensor, "b l"], guidance: float) -> R
     return ClassifierFree(ImageReader(model, torch.cat([text, nothing])), guidance)
 
 
+class Overheard:
+    """A reader whose logits somebody else sees too."""
+
+    def __init__(self, reader: Reader, overhear: Callable[[Tensor], None]) -> None:
+        self.reader = reader
+        self.overhear = overhear
+
+    def read(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b v"]:
+        """Read n more tokens; the logits of the token after them."""
+        logits = self.reader.read(ids)
+        self.overhear(logits)
+        return logits
+
+
 def stream(
     model: Dalle1,
     text: Int[Tensor, "b l"],
@@ -65,12 +79,14 @@ def stream(
     sampling: Sampling,
     guidance: float,
     prefix: Int[Tensor, "b2 rows w2"] | None = None,
+    overhear: Callable[[Tensor], None] | None = None,
 ) -> Iterator[Int[Tensor, "b"]]:
     """Image tokens for captions (B, caption), one of each picture at a time, in raster order.
 
     `prefix`: rows of tokens that are kept as the top of the pictures; the stream begins below them. One
     random stream a picture, so a picture is the same alone and among others. `guidance` 1 is none, and needs
-    a model trained with dropped captions to be anything else.
+    a model trained with dropped captions to be anything else. `overhear` is told the logits (B, K) that each
+    token is drawn from, guidance and all.
     """
     config = model.config
     if text.ndim != 2 or text.shape[1] != config.caption:
@@ -95,8 +111,9 @@ def stream(
             f"prefix: ids {int(prefix.min())} to {int(prefix.max())}, but this model knows "
             f"0 to {config.image_vocabulary - 1}"
         )
+    reader = guided_reader(model, text, guidance)
     return decode(
-        guided_reader(model, text, guidance),
+        reader if overhear is None else Overheard(reader, overhear),
         prefix=rearrange(prefix, "b r w -> b (r w)"),
         length=config.image,
         draws=draws,

@@ -20,7 +20,8 @@ class SketchConfig:
     """`embedding` of CLIP; `resolution` of the picture; `trunk`: its sizes.
 
     The picture is made of pieces of `piece` × `piece` pixels, each told in `numbers`, which one linear map,
-    the same for all pieces, turns into pixels.
+    the same for all pieces, turns into pixels. Too few of them blur what no training makes sharp again:
+    `benchmarks/pieces.py` says how much.
     """
 
     embedding: int

@@ -42,13 +42,16 @@ def wilson(hits: int, total: int) -> Estimate:
     """Wilson's score interval for a share of independent trials (Wilson 1927)."""
     if not 0 <= hits <= total or total == 0:
         raise ValueError(f"hits, total: {hits} of {total}; give 0 ≤ hits ≤ total and at least one trial")
-    p, z2 = hits / total, Z**2
-    centre = (p + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2)) / (1 + z2 / total)
+    low, high = score(hits / total, float(total), Z)
+    return Estimate(value=hits / total, low=low, high=high, total=total)
+
+
+def score(p: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval for a share `p` of `n` trials, which need be no whole number, at ±`z` deviations."""
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     # At the two ends the formula is exact but for rounding.
-    low = 0.0 if hits == 0 else centre - half
-    high = 1.0 if hits == total else centre + half
-    return Estimate(value=p, low=low, high=high, total=total)
+    return (0.0 if p == 0 else centre - half), (1.0 if p == 1 else centre + half)
 
 
 def bootstrap(values: Sequence[float], groups: Sequence[str], *, seed: int) -> Estimate:

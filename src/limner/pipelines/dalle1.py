@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Literal, overload
 
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
 from limner import __version__, checkpoint
-from limner.autoregression import Sampling
+from limner.autoregression import Sampling, shares
 from limner.clip import Clip, ClipConfig
 from limner.dalle1 import Dalle1 as Transformer
 from limner.dalle1 import Dalle1Config, cache_bytes
@@ -387,7 +387,11 @@ class Dalle1:
         yield self.rank(developed, count=count, of=each, advance=clock.during("ranking"))
 
     def _rows(
-        self, read: Read, settings: TokenSettings, kept: Int[Tensor, "rows w"] | None = None
+        self,
+        read: Read,
+        settings: TokenSettings,
+        kept: Int[Tensor, "rows w"] | None = None,
+        overhear: Callable[[Tensor], None] | None = None,
     ) -> Iterator[Int[Tensor, "b w"]]:
         """Rows of tokens, as soon as they are finished."""
         columns = tokens_one_by_one(
@@ -397,6 +401,7 @@ class Dalle1:
             sampling=Sampling(temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p),
             guidance=settings.guidance,
             prefix=None if kept is None else repeat(kept, "r w -> b r w", b=len(read.ids)),
+            overhear=overhear,
         )
         # As many times the one iterator as a row has tokens.
         for row in zip(*[columns] * self.transformer.config.grid, strict=True):
@@ -404,11 +409,19 @@ class Dalle1:
 
     def _partials(self, read: Read, settings: TokenSettings) -> Iterator[Partial]:
         rows: list[Tensor] = []
-        for row in self._rows(read, settings):
+        odds: list[Tensor] = []
+        heard: list[Tensor] = []
+        for row in self._rows(read, settings, overhear=heard.append):
             rows.append(row)
             tokens = torch.stack(rows, dim=1)
             (picture,) = self._sketch(read.commissions, tokens).pictures
-            yield Partial(commission=read.commissions[0], tokens=tokens[0], picture=picture)
+            likely = shares(torch.cat(heard), settings.temperature)
+            odds.append(likely.gather(-1, rearrange(row[0], "w -> w 1"))[:, 0])
+            # Of a whole picture they would be thousands for each token.
+            heard.clear()
+            yield Partial(
+                commission=read.commissions[0], tokens=tokens[0], odds=torch.stack(odds), picture=picture
+            )
 
     @torch.inference_mode()
     def _sketch(self, wanted: tuple[Commission, ...], tokens: Int[Tensor, "b rows w"]) -> Sketch:

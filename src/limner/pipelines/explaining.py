@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from limner.clip import integrated_gradients
-from limner.pipelines.embedding import reader, worded
+from limner.pipelines.embedding import Reader, reader, worded
 from limner.pipelines.pictures import WHITE, seen
 from limner.pipelines.settings import checked_prompt
 from limner.pipelines.stages import to_images
@@ -58,7 +58,11 @@ def explain(
     """
     checked_prompt(text, "text")
     checked_words(text, "text")
-    read = reader(weights, device)
+    return explained(reader(weights, device), text, image)
+
+
+def explained(read: Reader, text: str, image: Image.Image) -> Explanation:
+    """The same by a CLIP that is loaded already, of words that were looked at."""
     told_of_unknown(read.tokenizer, [text])
     side = read.clip.config.vision.resolution
     white = Image.new("RGB", (side, side), WHITE)

@@ -340,12 +340,16 @@ class Glide:
         seed: int = 0,
         settings: GlideSettings | None = None,
         on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: OnSketch | None = None,
     ) -> Iterator[GlideStage]:
-        """The same, handing out what each step made, as `paint` does with `stages`."""
+        """The same, handing out what each step made, as `paint` does with `stages`.
+
+        `on_sketch` sees the small pictures at every step on their way.
+        """
         chosen, side, wanted = self._asked(prompt, count, size, seed, settings)
         checked_strength(strength)
         begun = Begun(seen([upright(image)], self.sizes[0]).to(self.device), strength)
-        return self._stages(wanted, side, chosen, on_tick, begun=begun)
+        return self._stages(wanted, side, chosen, on_tick, begun=begun, on_sketch=on_sketch)
 
     def metadata(self, commission: Commission, *, size: int, settings: GlideSettings) -> dict[str, str]:
         """What a picture's file says about how it was painted."""

@@ -88,13 +88,15 @@ class EnlargedAgain:
 class Sketch:
     """What pictures are on their way to be: step `index` (from 0) of `total` of the smallest is done.
 
-    The guess x̂_0 behind a sampler's step, or the rows of tokens that are written, and white below.
+    The guess x̂_0 behind a sampler's step, beside `noisy`, where it stands; or the rows of tokens that are
+    written, and white below.
     """
 
     commissions: tuple[Commission, ...]
     index: int
     total: int
     pictures: Float[Tensor, "b 3 h w"]
+    noisy: Float[Tensor, "b 3 h w"] | None = None
 
     def images(self) -> list[Image.Image]:
         """As PIL images."""
@@ -109,7 +111,7 @@ def sketching(wanted: tuple[Commission, ...], on_sketch: OnSketch | None) -> Cal
     if on_sketch is None:
         return None
     return lambda step: on_sketch(
-        Sketch(commissions=wanted, index=step.index, total=step.total, pictures=step.x0)
+        Sketch(commissions=wanted, index=step.index, total=step.total, pictures=step.x0, noisy=step.x)
     )
 
 
@@ -176,10 +178,14 @@ TokenStage: TypeAlias = Read | Written | Developed | Ranked
 
 @dataclass(frozen=True, kw_only=True)
 class Partial:
-    """A picture of which the first `rows` of W rows of tokens are written; what is still to come is white."""
+    """A picture of which the first `rows` of W rows of tokens are written; what is still to come is white.
+
+    `odds`: the probability that each of them had when it was drawn, before the tail was cut.
+    """
 
     commission: Commission
     tokens: Int[Tensor, "rows w"]
+    odds: Float[Tensor, "rows w"]
     picture: Float[Tensor, "3 h w2"]
 
     @property

@@ -38,7 +38,8 @@ from limner.draws import Draws
 from limner.layers.trunk import TrunkConfig
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun, checked_start
-from limner.recipes.embeddings import FLOOR, embedded, load_clip, seen
+from limner.recipes.embeddings import FLOOR, Told, embedded, load_clip, seen
+from limner.recipes.imagined import told_of
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
 from limner.text import ClipTokenizer
@@ -54,6 +55,9 @@ class DecoderRecipe:
 
     `blur_picture`: how far z_i is off at most, in its own length, or in deviations of each direction where
     there is a sketch: `imprecise` and `shaken` of `dalle2.objective`. `sketch`: how that is trained, first.
+
+    `imagined`: of how many pictures, in place of z_i, what a prior imagined of a caption is told, if there is
+    a prior; none in the paper.
     """
 
     model: DecoderConfig
@@ -63,6 +67,7 @@ class DecoderRecipe:
     blur_picture: float
     max_weight: float | None
     sketch: TrainConfig | None = None
+    imagined: float = 0.0
 
 
 def toy() -> DecoderRecipe:
@@ -115,7 +120,7 @@ def toy() -> DecoderRecipe:
 
 
 def small() -> DecoderRecipe:
-    """21 M parameters, half of them the sketch's, which is trained first."""
+    """22 M parameters, more than half of them the sketch's, which is trained first."""
     unet = UNetConfig(
         in_channels=3,
         out_channels=3,
@@ -139,7 +144,7 @@ def small() -> DecoderRecipe:
         unet=unet,
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
         sketch=SketchConfig(
-            embedding=256, resolution=64, trunk=TrunkConfig(width=768, layers=4), piece=8, numbers=32
+            embedding=256, resolution=64, trunk=TrunkConfig(width=768, layers=4), piece=8, numbers=64
         ),
     )
     training = TrainConfig(
@@ -158,7 +163,7 @@ def small() -> DecoderRecipe:
         sample_every=1000,
     )
     sketching = TrainConfig(
-        steps=12_000,
+        steps=34_000,
         batch=128,
         learning_rate=2e-3,
         warmup=100,
@@ -177,9 +182,10 @@ def small() -> DecoderRecipe:
         train=training,
         drop_picture=0.1,
         drop_caption=0.5,
-        blur_picture=0.3,
+        blur_picture=0.1,
         max_weight=4.0,
         sketch=sketching,
+        imagined=0.7,
     )
 
 
@@ -215,7 +221,7 @@ class PictureBatches:
     """(step, rows) → pictures, their kept embeddings, and token ids."""
 
     gallery: Gallery
-    embeddings: NDArray[np.float32]
+    told: Told
     tokenizer: ClipTokenizer
     context: int
     seed: int
@@ -225,7 +231,7 @@ class PictureBatches:
         drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
         return PicturesAndCaptions(
             self.gallery.composited(drawn.pictures, drawn.grounds),
-            torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds]),
+            self.told(drawn, seed=self.seed, step=step, rows=rows),
             self.tokenizer(drawn.captions, self.context),
         )
 
@@ -239,12 +245,13 @@ def run(
     resume: bool,
     device: str | None,
     clip: Path,
+    prior: Path | None = None,
     init_from: Path | None = None,
 ) -> Path:
     """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model.
 
-    Raises ValueError for a CLIP of other widths than the recipe's model, and for a model that reads captions
-    by itself.
+    With a trained `prior`, on what it imagines too: the recipe's share of `imagined`. Raises ValueError for a
+    CLIP or prior of other widths than the recipe's model, and for a model that reads captions by itself.
     """
     checked_start(recipe.model, init_from)
     reader = load_clip(clip, device)
@@ -263,16 +270,18 @@ def run(
     tokenizer, context = tokenizer_of(reader), reader.config.text.context
     gallery = open_gallery(folders, size=model.resolution, share=share)
     embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)
-    batches = PictureBatches(gallery, embeddings, tokenizer, context, recipe.train.seed)
+    told = Told(embeddings)
+    if prior is not None and recipe.imagined:
+        guessed = told_of(reader, gallery, prior, out=out, device=device)
+        told = Told(embeddings, guessed, recipe.imagined)
+    batches = PictureBatches(gallery, told, tokenizer, context, recipe.train.seed)
     read = clip_reader(reader)
     empty = tokenizer([""], context)[0]
     torch.manual_seed(recipe.train.seed)
     decoder = begun(Decoder(model), model, init_from)
     if decoder.sketch is not None:
         if recipe.sketch is not None and init_from is None:
-            sketched(
-                decoder.sketch, recipe, gallery, embeddings, out=out / "sketch", resume=resume, device=device
-            )
+            sketched(decoder.sketch, recipe, gallery, told, out=out / "sketch", resume=resume, device=device)
         decoder.sketch.requires_grad_(requires_grad=False)
     train(
         decoder,
@@ -301,7 +310,7 @@ class SeenBatches:
     """(step, rows) → pictures and their kept embeddings."""
 
     gallery: Gallery
-    embeddings: NDArray[np.float32]
+    told: Told
     seed: int
 
     def __call__(self, step: int, rows: range) -> SeenPictures:
@@ -309,7 +318,7 @@ class SeenBatches:
         drawn = self.gallery.draw(seed=self.seed, step=step, rows=rows)
         return SeenPictures(
             self.gallery.composited(drawn.pictures, drawn.grounds),
-            torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds]),
+            self.told(drawn, seed=self.seed, step=step, rows=rows),
         )
 
 
@@ -317,7 +326,7 @@ def sketched(
     sketch: Sketch,
     recipe: DecoderRecipe,
     gallery: Gallery,
-    embeddings: NDArray[np.float32],
+    told: Told,
     *,
     out: Path,
     resume: bool,
@@ -325,32 +334,32 @@ def sketched(
 ) -> None:
     """Train a decoder's sketch in the folder `out`, and put the averaged weights in its place."""
     assert recipe.sketch is not None
-    told = sketch.config.embedding**0.5
-    sketch.sphere.fit(torch.from_numpy(seen(gallery, embeddings)) * told, floor=FLOOR)
-    batches = SeenBatches(gallery, embeddings, recipe.sketch.seed)
+    length = sketch.config.embedding**0.5
+    sketch.sphere.fit(torch.from_numpy(seen(gallery, told.embeddings)) * length, floor=FLOOR)
+    batches = SeenBatches(gallery, told, recipe.sketch.seed)
     train(
         sketch,
-        sketch_objective(told, drop_picture=recipe.drop_picture, blur_picture=recipe.blur_picture),
+        sketch_objective(length, drop_picture=recipe.drop_picture, blur_picture=recipe.blur_picture),
         batches,
         name="sketch",
         model_config=sketch.config,
         config=recipe.sketch,
         out=out,
         resume=resume,
-        sampler=sketches(batches, told),
+        sampler=sketches(batches, length),
         device=device,
     )
     checkpoint.load_into(sketch, checkpoint.load(out / "model", SketchConfig)[1])
 
 
-def sketches(batches: SeenBatches, told: float) -> Sampler:
+def sketches(batches: SeenBatches, length: float) -> Sampler:
     """Real pictures above their sketches, the same ones every time."""
 
     def sample(model: nn.Module) -> Image.Image:
         assert isinstance(model, Sketch)
         pictures, embeddings = batches(-1, range(SAMPLES))
         with torch.inference_mode():
-            drawn = model(embeddings.to(model.sphere.mean.device) * told).float().clamp(-1, 1).cpu()
+            drawn = model(embeddings.to(model.sphere.mean.device) * length).float().clamp(-1, 1).cpu()
         return grid(torch.cat([pictures, drawn]), columns=SAMPLES // 2)
 
     return sample

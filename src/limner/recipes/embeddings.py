@@ -2,16 +2,21 @@
 
 import os
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from limner.clip import Clip, ClipConfig, unit
 from limner.dalle2.objective import clip_reader
 from limner.data.captions import with_ground
-from limner.data.loader import COLOURED_GROUNDS, Gallery
+from limner.data.loader import COLOURED_GROUNDS, Drawn, Gallery
 from limner.draws import mix
 from limner.progress import watched
 from limner.recipes.codes import finished
@@ -23,6 +28,30 @@ CHUNK = 256
 FLOOR = 0.05
 # How many captions of a picture on a ground are read once and kept.
 KEPT = 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a decoder learns to be told of pictures.
+
+    `embeddings` (N, grounds, d) are CLIP's own. Of `share` of the pictures it is told instead what a prior
+    `imagined` of their captions, (N, grounds, K, d), for that is what it will be told one day.
+    """
+
+    embeddings: NDArray[np.float32]
+    imagined: NDArray[np.float16] | None = None
+    share: float = 0.0
+
+    def __call__(self, drawn: Drawn, *, seed: int, step: int, rows: range) -> Float[Tensor, "b d"]:
+        """Of these rows of the batch at `step`."""
+        seen = torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds])
+        if self.imagined is None:
+            return seen
+        chances = [random.Random(mix("imagined", seed, step, row)) for row in rows]
+        instead = torch.tensor([chance.random() < self.share for chance in chances])
+        which = [chance.randrange(self.imagined.shape[2]) for chance in chances]
+        imagined = torch.from_numpy(self.imagined[drawn.pictures, drawn.grounds, which])
+        return torch.where(rearrange(instead, "b -> b 1"), imagined.float(), seen)
 
 
 def load_clip(folder: Path, device: str | None) -> Clip:
@@ -77,7 +106,22 @@ def said(
     Kept in the folder `out` as those of pictures are, and in half precision, for they are many. Where there
     are fewer captions they come again.
     """
+    read, device, context = clip_reader(clip), next(clip.parameters()).device, clip.config.text.context
+
+    def embed(captions: list[str]) -> Tensor:
+        return read(tokenizer(captions, context).to(device)).embedding
+
     cache = out / f"captions_{weights}_{fingerprint(gallery)}.npy"
+    return kept_of_captions(gallery, cache, clip.config.embedding, embed, "reading captions with CLIP")
+
+
+def kept_of_captions(
+    gallery: Gallery, cache: Path, width: int, make: Callable[[list[str]], Tensor], doing: str
+) -> NDArray[np.float16]:
+    """What `make` makes of the kept captions, (N, grounds, KEPT, width); from the file `cache`, if there.
+
+    `doing`: what is said of it while it lasts.
+    """
     if cache.exists():
         kept: NDArray[np.float16] = np.load(cache, mmap_mode="r")
         return kept
@@ -90,16 +134,13 @@ def said(
     places.sort(key=lambda place: len(place[3]))  # what is padded together is of about one length
     partial = cache.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
     cache.parent.mkdir(parents=True, exist_ok=True)
-    read, device = clip_reader(clip), next(clip.parameters()).device
-    context = clip.config.text.context
-    shape = (len(gallery), COLOURED_GROUNDS + 1, KEPT, clip.config.embedding)
+    shape = (len(gallery), COLOURED_GROUNDS + 1, KEPT, width)
     made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-    for start in watched(range(0, len(places), CHUNK), "reading captions with CLIP"):
+    for start in watched(range(0, len(places), CHUNK), doing):
         some = places[start : start + CHUNK]
-        ids = tokenizer([caption for *_, caption in some], context)
-        found = read(ids.to(device)).embedding.cpu().half().numpy()
-        for (picture, ground, number, _), embedding in zip(some, found, strict=True):
-            made[picture, ground, number] = embedding
+        found = make([caption for *_, caption in some]).cpu().half().numpy()
+        for (picture, ground, number, _), vector in zip(some, found, strict=True):
+            made[picture, ground, number] = vector
     made.flush()
     del made
     os.replace(partial, cache)

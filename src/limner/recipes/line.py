@@ -70,7 +70,7 @@ def run(
     reader = clip.run(
         recipe.clip, folders=folders, share=share, out=out / "clip", resume=resume, device=device
     )
-    prior.run(
+    imagining = prior.run(
         recipe.prior,
         folders=folders,
         share=share,
@@ -87,6 +87,7 @@ def run(
         resume=resume,
         device=device,
         clip=reader,
+        prior=imagining,
     )
     upsampler.run(
         recipe.upsampler, folders=folders, share=share, out=out / "upsampler", resume=resume, device=device

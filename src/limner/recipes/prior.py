@@ -116,9 +116,9 @@ def small() -> PriorRecipe:
         sphered=True,
     )
     training = TrainConfig(
-        steps=8000,
-        batch=256,
-        learning_rate=1.5e-3,
+        steps=3000,
+        batch=128,
+        learning_rate=5e-4,
         warmup=100,
         betas=(0.9, 0.96),
         eps=1e-6,
@@ -131,7 +131,7 @@ def small() -> PriorRecipe:
         sample_every=1000,
     )
     by_heart = replace(
-        training, steps=24_000, batch=128, learning_rate=2e-3, seed=7, ema=0.999, save_every=1000
+        training, steps=60_000, batch=128, learning_rate=2e-3, seed=7, ema=0.999, save_every=1000
     )
     return PriorRecipe(model=model, train=training, drop_caption=0.1, lean=1.0, by_heart=by_heart)
 

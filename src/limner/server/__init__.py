@@ -4,8 +4,9 @@
     >>> client = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
     >>> client.images.generate(prompt="a red apple", size="256x256")
 
-A request is read (`wire`, `pictures`), waits for its turn (`queue`), is painted beside others that want the
-same settings (`painters`), and its pictures are kept for an hour (`gallery`). `app` has the routes.
+A request comes in (`door`, `origins`), is read (`wire`, `forms`, `pictures`), waits for its turn (`queue`),
+is painted beside others that want the same settings (`painters`), and its pictures are kept for an hour
+(`gallery`). `app` has the routes.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -14,7 +14,6 @@ import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
@@ -26,6 +25,8 @@ from limner.pipelines.words import checked_words
 from limner.server import events, metrics
 from limner.server.door import Door, caller
 from limner.server.errors import Refused, of_failure, of_value
+from limner.server.forms import form_schema, needed_file, read_form
+from limner.server.origins import Origins
 from limner.server.painters import Order, Painted
 from limner.server.pictures import marked, of_data_url, picture
 from limner.server.queue import Abandoned, Closed, Full, Job, Queue
@@ -39,7 +40,6 @@ from limner.server.wire import (
     Embeddings,
     Failed,
     Generation,
-    M,
     Model,
     Models,
     Picture,
@@ -55,9 +55,6 @@ from limner.server.wire import (
 Result = TypeVar("Result")
 Asked = TypeVar("Asked")
 
-# Fields of a form that are files; clients of several pictures write brackets.
-FILES = {"image": "image", "image[]": "image", "mask": "mask"}
-MOST_FIELDS = 64
 # Seeds that are drawn here fit into JavaScript's numbers.
 LARGEST_DRAWN = 2**53
 # How many pictures are unpacked at once, to be looked at before they wait.
@@ -71,17 +68,21 @@ FAILURES: dict[int | str, dict[str, Any]] = {
         401: "The key is missing or wrong.",
         403: "Asked for by a name that is not this server's, or by a page of somebody else's.",
         404: "No such model, or no such address.",
+        408: "The body took too long to arrive.",
         413: "The body is too large.",
         415: "The body is of another type.",
-        429: "As many requests wait as may; Retry-After says when to come again.",
+        429: "As many requests wait or are being answered as may; Retry-After says when to come again.",
         500: "The server's own fault.",
         503: "The server is stopping.",
     }.items()
 }
 
 
-def create_app(service: Service) -> FastAPI:
-    """The API of a service, as an ASGI application. It is let go of when the application ends."""
+def create_app(service: Service, *, home: str = "/docs", guarded: tuple[str, ...] = ()) -> FastAPI:
+    """The API of a service, as an ASGI application. It is let go of when the application ends.
+
+    `home`: where the address without a path leads. `guarded`: what begins so asks for a key by itself.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -106,15 +107,18 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(
         Door,
         keys=service.keys,
-        hosts=service.hosts,
+        origins=Origins(hosts=service.hosts, public=service.public, allowed=service.origins),
+        at_once=limits.at_once,
         body=limits.body,
         carried=limits.carried,
+        arriving=limits.arriving,
         metrics=service.metrics,
+        guarded=guarded,
     )
     _add_failures(app)
     _add_painting(app, service, unpacking)
     _add_reading(app, service, unpacking)
-    _add_housekeeping(app, service)
+    _add_housekeeping(app, service, home)
     _drop_validation(app)
     return app
 
@@ -153,14 +157,14 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
         response_model=Pictures,
         response_model_exclude_none=True,
         responses=STREAMED,
-        openapi_extra=_form(Edit, ["image", "prompt"], ["image", "mask"]),
+        openapi_extra=form_schema(Edit, ["image", "prompt"], ["image", "mask"]),
     )
     async def edits(request: Request) -> Response | Pictures:
         """A picture painted anew where its mask is transparent, so that the whole is what the words say."""
-        fields, files = await _sent(request)
+        fields, files = await read_form(request)
         asked = read(Edit, fields)
         painter = service.painter(asked.model, lambda one: one.edits, "edit pictures")
-        image, mask = _needed(files, "image"), files.get("mask")
+        image, mask = needed_file(files, "image"), files.get("mask")
         async with unpacking:
             await asyncio.to_thread(marked, image, mask, pixels=service.limits.pixels)
         wanted = order(painter, asked, doing="edit", image=image, mask=mask)
@@ -170,16 +174,16 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
         "/v1/images/variations",
         response_model=Pictures,
         response_model_exclude_none=True,
-        openapi_extra=_form(Variation, ["image"], ["image"]),
+        openapi_extra=form_schema(Variation, ["image"], ["image"]),
     )
     async def variations(request: Request) -> Response | Pictures:
         """Other pictures of what one shows."""
-        fields, files = await _sent(request)
+        fields, files = await read_form(request)
         asked = read(Variation, fields)
         if "mask" in files:
             raise Refused("mask is no field of this request: leave it out", param="mask")
         painter = service.painter(asked.model, lambda one: one.varies, "vary pictures")
-        image = _needed(files, "image")
+        image = needed_file(files, "image")
         async with unpacking:
             await asyncio.to_thread(picture, image, "image", pixels=service.limits.pixels)
         return await answer(request, painter, asked, order(painter, asked, doing="vary", image=image), "")
@@ -288,9 +292,7 @@ def _add_painting(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) 
                     yield events.event(f"{event}.completed", {**shown, **more})
             except Refused as refused:
                 yield events.failed(refused.told)
-            except (
-                Exception
-            ):  # The head of the answer is sent, so only the stream itself can say that it failed.
+            except Exception:  # The head is sent, so only the stream itself can say that it failed.
                 yield events.failed(OWN_FAULT.told)
                 raise
             finally:
@@ -385,7 +387,7 @@ def _add_reading(app: FastAPI, service: Service, unpacking: asyncio.Semaphore) -
 # --- housekeeping -----------------------------------------------------------------------------------
 
 
-def _add_housekeeping(app: FastAPI, service: Service) -> None:
+def _add_housekeeping(app: FastAPI, service: Service, home: str) -> None:
     @app.get("/pictures/{name}", response_class=Response, responses=_of_type("image/png", PLAIN))
     async def kept(name: str) -> Response:
         """A picture that was painted not long ago."""
@@ -422,8 +424,8 @@ def _add_housekeeping(app: FastAPI, service: Service) -> None:
         )
 
     @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    async def begin() -> RedirectResponse:
+        return RedirectResponse(home)
 
 
 def _add_failures(app: FastAPI) -> None:
@@ -442,7 +444,7 @@ def _add_failures(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         told = {404: "there is nothing at this address: see /docs", 405: f"{request.method} is not for this"}
-        codes = {404: "not_found", 413: "body_too_large", 429: "rate_limit_exceeded"}
+        codes = {404: "not_found", 408: "body_too_slow", 413: "body_too_large", 429: "rate_limit_exceeded"}
         message, code = told.get(error.status_code, str(error.detail)), codes.get(error.status_code)
         return Refused(message, status=error.status_code, code=code).response(error.headers)
 
@@ -468,48 +470,7 @@ def _drop_validation(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-# --- reading a request, waiting for a result --------------------------------------------------------
-
-
-def _form(model: type[M], required: list[str], files: list[str]) -> dict[str, Any]:
-    """What OpenAPI says of a form that is read here."""
-    schema = model.model_json_schema()
-    schema["properties"] |= {name: {"type": "string", "format": "binary"} for name in files}
-    schema["required"] = required
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-async def _sent(request: Request) -> tuple[dict[str, str], dict[str, bytes]]:
-    """The fields and the files of a form. Raises Refused for what is none, or has a field twice."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise Refused(
-            f"the body is {kind[:40] or 'of no type'}: send multipart/form-data",
-            status=415,
-            code="invalid_body",
-        )
-    fields: dict[str, str] = {}
-    files: dict[str, bytes] = {}
-    async with request.form(max_files=len(FILES), max_fields=MOST_FIELDS) as form:
-        for key, value in form.multi_items():
-            name = FILES.get(key, key)
-            if name in fields or name in files:
-                raise Refused(f"{name[:40]} is there more than once: send one", param=name[:40])
-            if isinstance(value, UploadFile):
-                if name not in FILES.values():
-                    raise Refused(f"{name[:40]} is a file: send it as a field", param=name[:40])
-                files[name] = await value.read()
-            elif name in FILES.values():
-                raise Refused(f"{name} is no file: send one, such as -F {name}=@apple.png", param=name)
-            else:
-                fields[name] = value
-    return fields, files
-
-
-def _needed(files: dict[str, bytes], name: str) -> bytes:
-    if name not in files:
-        raise Refused(f"{name} is missing: send a picture", param=name, code="missing_required_parameter")
-    return files[name]
+# --- waiting for a result ---------------------------------------------------------------------------
 
 
 async def _result(request: Request, line: Queue[Asked, Result], job: Job[Asked, Result]) -> Result:

@@ -3,19 +3,20 @@
 An ASGI middleware, for a body must be stopped while it comes.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Sequence
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.server.errors import Refused
 from limner.server.metrics import Metrics
+from limner.server.origins import Origins, asks_permission, permission
 
 # What needs no key: whether the server lives, how it is spoken to, and pictures, whose names are keys.
 OPEN = ("/", "/healthz", "/docs", "/openapi.json")
@@ -25,9 +26,9 @@ PICTURES = "/pictures/"
 class Door:
     """Lets requests in to `app` that have one of the `keys`, if there are any, and at most `body` bytes.
 
-    All that are being answered have at most `carried` bytes together, for each is held until it is. `hosts`:
-    the names that may be asked by, beside loopback addresses, and that pages may be from; any if empty. Else
-    a page of somebody else's, in a browser on this machine, reaches what listens to this machine alone.
+    `origins` says by what names it may be asked and by pages from where. At most `at_once` requests are being
+    answered, with `carried` bytes together, for each is held until it is; a body is waited for `arriving`
+    seconds. `guarded`: what begins so asks for a key by itself.
     """
 
     def __init__(
@@ -35,17 +36,24 @@ class Door:
         app: ASGIApp,
         *,
         keys: Sequence[str],
-        hosts: Sequence[str],
+        origins: Origins,
+        at_once: int,
         body: int,
         carried: int,
+        arriving: float,
         metrics: Metrics,
+        guarded: tuple[str, ...] = (),
     ) -> None:
         self.app = app
-        self.hosts = tuple(host.lower() for host in hosts)
+        self.origins = origins
         self.keys = tuple(key.encode() for key in keys)
         self.body = body
+        self.open = (PICTURES, *guarded)
+        self.at_once = at_once
         self.carried = carried
+        self.arriving = arriving
         self._held = 0
+        self._within = 0
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +74,7 @@ class Door:
             await send(message)
 
         try:
-            await self._let_in(scope, receive, counted)
+            await self._let_pages_in(scope, receive, counted)
         except Exception:  # Counted as a fault of ours and passed on: what answers it is further out.
             status = 500
             raise
@@ -75,20 +83,30 @@ class Door:
             self.metrics.requests.labels(route, str(status or "gone")).inc()
             self.metrics.seconds.labels(route).observe(time.monotonic() - began)
 
-    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _let_pages_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        for said in (f"//{headers.get('host', '')}", headers.get("origin")):
-            if said is not None and not self._ours(said):
-                refused = Refused(
-                    f"{said[:60]!r} is not this server: ask for http://{self.hosts[0]}, or start it with "
-                    "a --url of that name",
-                    status=403,
-                    code="wrong_host",
-                )
-                await refused.response()(scope, receive, send)
-                return
+        refused = self.origins.refusal(headers)
+        if refused is not None:
+            await refused.response()(scope, receive, send)
+            return
+        readable = self.origins.told(headers)
+        if readable and asks_permission(scope["method"], headers):
+            await Response(status_code=204, headers={**readable, **permission(headers)})(scope, receive, send)
+            return
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                more = MutableHeaders(raw=list(message.get("headers", [])))
+                more.update(readable)
+                more.add_vary_header("Origin")
+                message = {**message, "headers": more.raw}
+            await send(message)
+
+        await self._let_in(scope, receive, telling if readable else send, headers)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         key = self._key(headers)
-        if self.keys and key is None and scope["path"] not in OPEN and not scope["path"].startswith(PICTURES):
+        if self.keys and key is None and not self._is_open(scope["path"]):
             what = "is missing" if "authorization" not in headers else "is not one of this server's"
             refused = Refused(
                 f"the API key {what}: send Authorization: Bearer KEY", status=401, code="invalid_api_key"
@@ -100,11 +118,36 @@ class Door:
         if not told.isdecimal() or int(told[:20]) > self.body:
             await self._too_much().response({"Connection": "close"})(scope, receive, send)
             return
-        came = 0
+        if self._within >= self.at_once and scope["path"] not in OPEN:
+            refused = Refused(
+                f"{self.at_once} requests are being answered, which is as many as may: try again in 5 s",
+                status=429,
+                code="rate_limit_exceeded",
+                retry_after=5,
+            )
+            await refused.response({"Connection": "close"})(scope, receive, send)
+            return
+        self._within += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._within -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        came, whole = 0, False
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.arriving
 
         async def bounded() -> Message:
-            nonlocal came
-            message = await receive()
+            nonlocal came, whole
+            # Behind the body comes only that the client has gone, which may take as long as it likes.
+            try:
+                async with asyncio.timeout_at(None if whole else until):
+                    message = await receive()
+            except TimeoutError:
+                said = f"the body was not whole after {self.arriving:g} s: send it again, by a better line"
+                raise HTTPException(408, said, {"Connection": "close"}) from None
+            whole = not message.get("more_body", False)
             size = len(message.get("body", b""))
             came += size
             self._held += size
@@ -121,15 +164,8 @@ class Door:
         finally:
             self._held -= came
 
-    def _ours(self, address: str) -> bool:
-        """Whether an address is by one of the names that may be asked by."""
-        if not self.hosts:
-            return True
-        try:
-            host = urlsplit(address).hostname or ""
-            return host in self.hosts or ip_address(host).is_loopback
-        except ValueError:
-            return False
+    def _is_open(self, path: str) -> bool:
+        return path in OPEN or path.startswith(self.open)
 
     def _key(self, headers: Headers) -> int | None:
         """Which of the keys was given, if one of them was."""

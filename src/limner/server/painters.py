@@ -6,9 +6,9 @@ the last bit, in company but for the last bit of sums.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
 from PIL import Image
 
@@ -22,7 +22,7 @@ from limner.pipelines.glide import Glide
 from limner.pipelines.manipulations import vary
 from limner.pipelines.pictures import fingerprint
 from limner.pipelines.png import encode_png
-from limner.pipelines.progress import Tick
+from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.settings import (
     VARY_STRENGTH,
     Commission,
@@ -38,6 +38,7 @@ from limner.server.pictures import MOST_PIXELS, marked, picture
 
 Settings: TypeAlias = DfGanSettings | GlideSettings | PaintSettings | TokenSettings
 S = TypeVar("S", bound=Settings)
+D = TypeVar("D", GlideSettings, PaintSettings)
 Doing: TypeAlias = Literal["paint", "edit", "vary"]
 # A callable that raises when nobody waits any more.
 Check: TypeAlias = Callable[[], None]
@@ -53,7 +54,7 @@ class Order:
 
     `image` to edit or to vary and the `mask` of an edit are the bytes of files, which are packed small while
     they wait. `on_sketch` is shown up to `sketches` of each picture on its way, with the number of the
-    picture and of the sketch.
+    picture and of the sketch; `on_tick` hears of every step of all that is painted together.
     """
 
     painter: str
@@ -67,6 +68,7 @@ class Order:
     mask: bytes | None = None
     sketches: int = 0
     on_sketch: Callable[[int, int, Image.Image], None] | None = None
+    on_tick: Callable[[Tick], None] | None = None
 
     @property
     def wanted(self) -> tuple[Commission, ...]:
@@ -151,15 +153,45 @@ class Painter(ABC, Generic[S]):
         return offered[size]
 
 
-class Unclip(Painter[PaintSettings]):
-    """DALL-E 2, which also varies."""
+@runtime_checkable
+class Pipeline(Protocol[D]):
+    """What painting with a U-Net asks of DALL-E 2 and GLIDE."""
 
-    def __init__(self, name: str, painter: Dalle2) -> None:
+    @property
+    def usual(self) -> D:
+        """How it paints where nothing is said."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Its own sides in pixels, smallest first."""
+        ...
+
+    def paint_each(
+        self,
+        wanted: Sequence[Commission],
+        *,
+        size: int | None = None,
+        settings: D | None = None,
+        on_tick: Callable[[Tick], None] | None = None,
+        on_sketch: Callable[[Sketch], None] | None = None,
+    ) -> Iterator[object]:
+        """What each step made; the last are the pictures."""
+        ...
+
+    def metadata(self, commission: Commission, *, size: int, settings: D) -> dict[str, str]:
+        """What a picture's file says."""
+        ...
+
+
+class Denoiser(Painter[D]):
+    """A painter with a U-Net: it takes steps, is led by guidance, and paints many orders in one call."""
+
+    def __init__(self, name: str, painter: Pipeline[D]) -> None:
         super().__init__(name, painter.sizes)
-        self.painter = painter
-        self.varies = isinstance(painter.clip, Clip)
+        self.painter: Pipeline[D] = painter
 
-    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> PaintSettings:
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> D:
         """As usual but for what is given."""
         usual = self.painter.usual
         return replace(
@@ -171,32 +203,50 @@ class Unclip(Painter[PaintSettings]):
 
     def refuse(self, order: Order) -> None:
         """Raise ValueError for an order that cannot be painted."""
-        assert isinstance(order.settings, PaintSettings)
-        self.painter.paint_each(order.wanted, size=self.sides[order.side], settings=order.settings)
+        self.painter.paint_each(order.wanted, size=self.sides[order.side], settings=self._its_own(order))
 
     def paint(self, orders: Sequence[Order], check: Check) -> list[list[Painted]]:
         """All of them, in one call."""
-        settings, own = orders[0].settings, self.sides[orders[0].side]
-        assert isinstance(settings, PaintSettings)
+        settings, own = self._its_own(orders[0]), self.sides[orders[0].side]
         wanted = [commission for order in orders for commission in order.wanted]
         stages = self.painter.paint_each(
-            wanted, size=own, settings=settings, on_tick=_ticking(check), on_sketch=_sketching(orders)
+            wanted, size=own, settings=settings, on_tick=_ticking(check, orders), on_sketch=_sketching(orders)
         )
-        images = [
-            image
-            for stage in stages
-            if isinstance(stage, Drawn | Enlarged | EnlargedAgain) and stage.pictures.shape[-1] == own
-            for image in stage.images()
-        ]
+        images = [image for stage in stages if finished(stage, own) for image in stage.images()]
         told = [self.painter.metadata(one, size=own, settings=settings) for one in wanted]
         return _dealt(orders, _painted(orders, wanted, images, told))
+
+    def _its_own(self, order: Order) -> D:
+        """The order's settings, which this painter made."""
+        assert isinstance(order.settings, type(self.painter.usual))
+        return order.settings
+
+
+def finished(stage: object, side: int) -> TypeGuard[Drawn | Enlarged | EnlargedAgain]:
+    """Whether a stage has the pictures at the side that they end with."""
+    return isinstance(stage, Drawn | Enlarged | EnlargedAgain) and stage.pictures.shape[-1] == side
+
+
+class Unclip(Denoiser[PaintSettings]):
+    """DALL-E 2, which also varies."""
+
+    painter: Dalle2
+
+    def __init__(self, name: str, painter: Dalle2) -> None:
+        super().__init__(name, painter)
+        self.varies = isinstance(painter.clip, Clip)
 
     def vary(self, order: Order, check: Check) -> list[Painted]:
         """What CLIP sees in the order's image, painted anew; section 3.1 of the paper."""
         assert order.image is not None
         own, image = self.sides[order.side], picture(order.image, "image", pixels=MOST_PIXELS)
         images = vary(
-            self.painter, image, count=order.count, size=own, seed=order.seed, on_tick=_ticking(check)
+            self.painter,
+            image,
+            count=order.count,
+            size=own,
+            seed=order.seed,
+            on_tick=_ticking(check, [order]),
         )
         wanted = [Commission("", order.seed + number) for number in range(order.count)]
         told = [
@@ -213,51 +263,19 @@ class Unclip(Painter[PaintSettings]):
         return _painted([order], wanted, images, told)
 
 
-class Mender(Painter[GlideSettings]):
+class Mender(Denoiser[GlideSettings]):
     """GLIDE, which also edits where its networks mend."""
 
+    painter: Glide
+
     def __init__(self, name: str, painter: Glide) -> None:
-        super().__init__(name, painter.sizes)
-        self.painter = painter
+        super().__init__(name, painter)
         own = painter.base.config.inpaint and painter.upsampler.config.inpaint
         self.edits = painter.mender is not None or own
 
-    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> GlideSettings:
-        """As usual but for what is given."""
-        usual = self.painter.usual
-        return replace(
-            usual,
-            steps=usual.steps if steps is None else steps,
-            guidance=usual.guidance if guidance is None else guidance,
-            negative_prompt=negative_prompt,
-        )
-
-    def refuse(self, order: Order) -> None:
-        """Raise ValueError for an order that cannot be painted."""
-        assert isinstance(order.settings, GlideSettings)
-        self.painter.paint_each(order.wanted, size=self.sides[order.side], settings=order.settings)
-
-    def paint(self, orders: Sequence[Order], check: Check) -> list[list[Painted]]:
-        """All of them, in one call."""
-        settings, own = orders[0].settings, self.sides[orders[0].side]
-        assert isinstance(settings, GlideSettings)
-        wanted = [commission for order in orders for commission in order.wanted]
-        stages = self.painter.paint_each(
-            wanted, size=own, settings=settings, on_tick=_ticking(check), on_sketch=_sketching(orders)
-        )
-        images = [
-            image
-            for stage in stages
-            if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == own
-            for image in stage.images()
-        ]
-        told = [self.painter.metadata(one, size=own, settings=settings) for one in wanted]
-        return _dealt(orders, _painted(orders, wanted, images, told))
-
     def edit(self, order: Order, check: Check) -> list[Painted]:
         """As `limner inpaint`; known pixels come back exactly at the larger of the painter's own sizes."""
-        settings, own, mending = order.settings, self.sides[order.side], self.painter.mending
-        assert isinstance(settings, GlideSettings)
+        settings, own, mending = self._its_own(order), self.sides[order.side], self.painter.mending
         assert order.image is not None
         image, mask = marked(order.image, order.mask, pixels=MOST_PIXELS)
         wanted: list[Commission] = []
@@ -270,10 +288,10 @@ class Mender(Painter[GlideSettings]):
             size=own,
             seed=order.seed,
             settings=settings,
-            on_tick=_ticking(check),
+            on_tick=_ticking(check, [order]),
             on_sketch=_sketching([order]),
         ):
-            if isinstance(stage, Drawn | Enlarged) and stage.pictures.shape[-1] == own:
+            if finished(stage, own):
                 wanted += stage.commissions
                 images += stage.images()
         more = {"inpaints": fingerprint(image), "mask": fingerprint(mask)}
@@ -312,7 +330,7 @@ class Writer(Painter[TokenSettings]):
         settings = orders[0].settings
         assert isinstance(settings, TokenSettings)
         wanted = [commission for order in orders for commission in order.wanted]
-        developed = self._developed(wanted, settings, check, _sketching(orders))
+        developed = self._developed(wanted, settings, _ticking(check, orders), _sketching(orders))
         finished, start = [], 0
         for order in orders:
             rows = slice(start, start + order.count)
@@ -329,18 +347,18 @@ class Writer(Painter[TokenSettings]):
         self,
         wanted: Sequence[Commission],
         settings: TokenSettings,
-        check: Check,
+        on_tick: Callable[[Tick], None],
         on_sketch: Callable[[Sketch], None] | None,
     ) -> Developed:
-        def advance(_: int) -> None:
-            check()
-
+        rows = self.painter.transformer.config.grid
+        clock = Clock(len(wanted) * (rows + 1), on_tick)
+        advance = clock.during("writing")
         read = self.painter.read(wanted)
         if isinstance(self.painter, Dalle1):
             written = self.painter.write(read, settings, advance=advance, on_sketch=on_sketch)
         else:
             written = self.painter.write(read, settings, advance=advance)
-        return self.painter.develop(written, advance=advance)
+        return self.painter.develop(written, advance=clock.during("developing"))
 
     def _ranked(self, order: Order, developed: Developed, settings: TokenSettings) -> list[Painted]:
         stage: TokenStage
@@ -382,7 +400,7 @@ class OnePass(Painter[DfGanSettings]):
         settings, own = orders[0].settings, self.sides[orders[0].side]
         assert isinstance(settings, DfGanSettings)
         wanted = [commission for order in orders for commission in order.wanted]
-        stages = self.painter.paint_each(wanted, size=own, settings=settings, on_tick=_ticking(check))
+        stages = self.painter.paint_each(wanted, size=own, settings=settings, on_tick=_ticking(check, orders))
         images = [image for stage in stages if isinstance(stage, Drawn) for image in stage.images()]
         told = [self.painter.metadata(one, size=own, settings=settings) for one in wanted]
         return _dealt(orders, _painted(orders, wanted, images, told))
@@ -399,8 +417,14 @@ def served(
     return Mender(name, painter) if isinstance(painter, Glide) else Writer(name, painter)
 
 
-def _ticking(check: Check) -> Callable[[Tick], None]:
-    return lambda _: check()
+def _ticking(check: Check, orders: Sequence[Order]) -> Callable[[Tick], None]:
+    def on_tick(tick: Tick) -> None:
+        check()
+        for order in orders:
+            if order.on_tick is not None:
+                order.on_tick(tick)
+
+    return on_tick
 
 
 def _sketching(orders: Sequence[Order]) -> Callable[[Sketch], None] | None:

@@ -1,5 +1,6 @@
 """A server from its first request to its last: what is being painted when it is told to stop is finished."""
 
+import asyncio
 import signal
 import socket
 import warnings
@@ -8,30 +9,39 @@ from types import FrameType
 
 import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp
 
 from limner.errors import LimnerError
 from limner.server.app import create_app
+from limner.server.connection import Connection
 from limner.server.service import Service
 from limner.text import CutCaptionWarning, UnknownCharacterWarning
 
-# Connections beyond what may wait are for those that ask how it goes.
-MORE_CONNECTIONS = 256
+# Seconds for connections that were asked to end.
+PATIENCE = 10
 
 
-def run(service: Service, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def run(
+    service: Service,
+    *,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], None],
+    app: ASGIApp | None = None,
+    let_go: Callable[[], None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being painted and answer 503 to all that waits.
 
-    `port`: 0 for any that is free. `on_ready` is told the server's address once it listens. A second signal
-    ends it at once. Raises LimnerError for an address that cannot be listened at.
+    `port`: 0 for any that is free. `on_ready` is told the server's address once it listens. `app`: the API of
+    the service with something beside it; the API alone without. `let_go` is called after the last picture, to
+    end connections that would last for ever. A second signal ends it at once. Raises LimnerError for an
+    address that cannot be listened at.
     """
     listening = bound(host, port)
-    config = uvicorn.Config(
-        create_app(service),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=MORE_CONNECTIONS + service.limits.waiting,
-        timeout_keep_alive=30,
+    config = configured(
+        service,
+        create_app(service) if app is None else app,
+        patience=None if let_go is None else PATIENCE,
     )
     name = f"[{host}]" if ":" in host else host
     on_ready(f"http://{name}:{listening.getsockname()[1]}")
@@ -40,15 +50,36 @@ def run(service: Service, *, host: str, port: int, on_ready: Callable[[str], Non
         # sent, and every one would be remembered.
         for kind in (CutCaptionWarning, UnknownCharacterWarning, Image.DecompressionBombWarning):
             warnings.simplefilter("ignore", kind)
-        Draining(config, service).run(sockets=[listening])
+        Draining(config, service, let_go).run(sockets=[listening])
+
+
+def configured(service: Service, app: ASGIApp, *, patience: int | None = None) -> uvicorn.Config:
+    """How uvicorn is to serve it, and end connections in `patience` seconds, or None for as they please.
+
+    Who asks is whoever is at the other end, unless that is one of the service's proxies.
+    """
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(service.proxies),
+        forwarded_allow_ips=list(service.proxies),
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=patience,
+    )
 
 
 class Draining(uvicorn.Server):
     """Begins nothing new from the moment it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, let_go: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(config)
         self.service = service
+        self.let_go = let_go
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends."""
@@ -59,6 +90,9 @@ class Draining(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn does; and to be told to stop is no failure."""
         self.service.close()
+        if self.let_go is not None:
+            await asyncio.to_thread(self.service.painting.join)
+            self.let_go()
         await super().shutdown(sockets)
         self._captured_signals = [sig for sig in self._captured_signals if sig != signal.SIGTERM]
 

@@ -1,7 +1,7 @@
 """One server's insides: what is served, the lines before it, and how much is taken on."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from limner.clip import Clip
@@ -12,7 +12,7 @@ from limner.pipelines.words import told_of_unknown
 from limner.server.errors import Refused
 from limner.server.gallery import Gallery
 from limner.server.metrics import Metrics
-from limner.server.painters import Mender, OnePass, Order, Painted, Unclip, Writer
+from limner.server.painters import Check, Mender, OnePass, Order, Painted, Unclip, Writer
 from limner.server.pictures import MOST_PIXELS, picture
 from limner.server.queue import Closed, Full, Job, Queue
 from limner.server.wire import OPENAI_EMBEDDINGS, OPENAI_IMAGES
@@ -30,13 +30,16 @@ TOGETHER = 16
 class Limits:
     """How much a server takes on; the defaults suit a laptop.
 
-    `waiting`: requests that wait their turn. `body`: bytes of a request; `carried`: of all that are being
-    answered. `pixels`: of a picture that is sent.
+    `waiting`: requests that wait their turn; `at_once`: that are being answered, whatever they ask. `body`:
+    bytes of a request, which has `arriving` seconds to come; `carried`: of all that are being answered.
+    `pixels`: of a picture that is sent.
     `lifetime`: seconds that a picture is kept at its address; `kept`: bytes of all of them.
     """
 
     waiting: int = 32
+    at_once: int = 256
     body: int = 24 * MB
+    arriving: float = 120.0
     carried: int = 256 * MB
     pixels: int = MOST_PIXELS
     lifetime: float = 3600.0
@@ -51,13 +54,21 @@ class Sent:
     image: bytes | None
 
 
+@dataclass(frozen=True)
+class Chore:
+    """Something else, done alone where pictures are painted; whoever wants it takes away the result."""
+
+    do: Callable[[Check], None]
+
+
 @dataclass
 class Service:
     """What `painters` are served, and `clip`, if any; who may ask: everybody, or who has one of the `keys`.
 
     `hosts`: the names that it answers to beside this machine's own addresses, to any if there are none.
     `public`: how the server is reached from outside, such as https://paint.example; by default as the request
-    says.
+    says. `origins`: of pages of others that may ask, such as https://page.example; of none by default.
+    `proxies`: addresses whose word on who asks is believed.
     """
 
     painters: Sequence[Served]
@@ -65,6 +76,8 @@ class Service:
     keys: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     public: str | None = None
+    origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -79,8 +92,8 @@ class Service:
         self.started = int(time.time())
         self.metrics = Metrics()
         self.gallery = Gallery(lifetime=self.limits.lifetime, most=self.limits.kept)
-        self.painting: Queue[Order, list[Painted]] = Queue(
-            self._paint, waiting=self.limits.waiting, together=TOGETHER, name="painting"
+        self.painting: Queue[Order | Chore, list[Painted]] = Queue(
+            self._work, waiting=self.limits.waiting, together=TOGETHER, name="painting"
         )
         # Looked at in a line of their own: an embedding takes an instant, and a picture may take a minute.
         self.reading: Queue[tuple[Sent, ...], list[Vector]] = Queue(
@@ -138,7 +151,7 @@ class Service:
             )
         return self.clip
 
-    def line_up(self, painter: Served, order: Order, *, caller: str) -> Job[Order, list[Painted]]:
+    def line_up(self, painter: Served, order: Order, *, caller: str) -> Job[Order | Chore, list[Painted]]:
         """A place in the line for an order of `caller`. Raises Refused where there is none to be had.
 
         Those of one painter, with the same settings, and of one size of its own are painted together; an
@@ -146,8 +159,17 @@ class Service:
         """
         alone = None if order.doing == "paint" else object()
         key = (painter.name, painter.sides[order.side], order.settings, alone)
+        return self._put(order, key, order.count, caller)
+
+    def line_up_chore(self, chore: Chore, *, caller: str) -> Job[Order | Chore, list[Painted]]:
+        """The same for something else."""
+        return self._put(chore, object(), 1, caller)
+
+    def _put(
+        self, work: Order | Chore, key: Hashable, pictures: int, caller: str
+    ) -> Job[Order | Chore, list[Painted]]:
         try:
-            return self.painting.put(order, key=key, pictures=order.count, caller=caller)
+            return self.painting.put(work, key=key, pictures=pictures, caller=caller)
         except Full as full:
             raise busy(full) from full
         except Closed as closed:
@@ -162,8 +184,18 @@ class Service:
         except Closed as closed:
             raise closing() from closed
 
-    def _paint(self, orders: Sequence[Order], check: Callable[[], None]) -> list[list[Painted]]:
+    def _work(self, wanted: Sequence[Order | Chore], check: Check) -> list[list[Painted]]:
         check()
+        orders = []
+        for one in wanted:
+            if isinstance(one, Chore):
+                one.do(check)
+            else:
+                orders.append(one)
+        # A chore has a key of its own, so it comes alone.
+        return self._paint(orders, check) if orders else [[] for _ in wanted]
+
+    def _paint(self, orders: Sequence[Order], check: Check) -> list[list[Painted]]:
         first, began = orders[0], time.monotonic()
         (painter,) = [one for one in self.painters if one.name == first.painter]
         if first.doing == "paint":
@@ -176,7 +208,7 @@ class Service:
         self.metrics.painting_seconds.inc(time.monotonic() - began)
         return finished
 
-    def _embed(self, requests: Sequence[tuple[Sent, ...]], check: Callable[[], None]) -> list[list[Vector]]:
+    def _embed(self, requests: Sequence[tuple[Sent, ...]], check: Check) -> list[list[Vector]]:
         found: list[list[Vector]] = []
         for inputs in requests:
             found.append([])

@@ -3,7 +3,9 @@
 import math
 import os
 import resource
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -147,7 +149,9 @@ def train(
 
     `out` also gets `states/` (to resume from), `log.jsonl` (the curve), `samples/` and TensorBoard's files.
     The run is a function of (config, batches): stopped and resumed, it ends with the same bits on the CPU.
-    Raises LimnerError when `out` holds another run and `resume` is False, or when the loss is not finite.
+    Told to end (SIGTERM), a run of one process finishes its step and saves its state, so nothing is lost.
+    Raises LimnerError when `out` holds another run and `resume` is False, when the loss is not finite, and
+    when the run was told to end.
     """
     console = console or Console(stderr=True)
     states = out / "states"
@@ -229,6 +233,8 @@ def train(
     show = lead and console.is_terminal
     with (
         quick_attention(accelerator.device),
+        # Several would have to agree on the step that is their last.
+        told_to_end(heed=processes == 1) as ending,
         _reader() as ahead,
         progress_bar(console, disable=not show) as bar,
     ):
@@ -269,13 +275,15 @@ def train(
             if step % 10 == 0:
                 accelerator.log(values | {"learning_rate": learning_rate(config, step)}, step=step)
             done = step + 1
-            if done % config.save_every == 0 or done == config.steps:
+            if done % config.save_every == 0 or done == config.steps or ending.is_set():
                 save_state(states, step=done, model=inner, ema=ema, optimizers=optimizers)
             if sampler is not None and lead and (done % config.sample_every == 0 or done == config.steps):
                 _sample(sampler, inner, ema, out / "samples" / f"{done:08d}.png")
             if lead and done % max(1, config.steps // 5) == 0:
                 said = verdict(history, loss.warning, rivals=loss.rivals)
                 console.print(f"{name} at step {done:,}: {said}")
+            if ending.is_set() and done < config.steps:
+                raise LimnerError(f"stopped after step {done:,} of {name}, as told: go on with --resume")
     with ema.applied(inner):
         weights = whole_weights(inner)
         if lead:
@@ -323,6 +331,23 @@ def _reader() -> Iterator[ThreadPoolExecutor]:
         reader.submit(alone).result()
         torch.set_num_threads(threads)  # what is not counted by thread, such as MKL's
         yield reader
+
+
+@contextmanager
+def told_to_end(*, heed: bool) -> Iterator[threading.Event]:
+    """What is set when the system tells the process to end, which then has to see to it by itself.
+
+    Without `heed`, and outside the main thread, which alone is told, it is never set and all stays as it was.
+    """
+    ending = threading.Event()
+    if not heed or threading.current_thread() is not threading.main_thread():
+        yield ending
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    try:
+        yield ending
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def moved(batch: D, device: torch.device) -> D:
