@@ -262,7 +262,7 @@ def test_priors(untrained, blind, tmp_path, monkeypatch):
     def steps(line: str, guidance: float) -> float:
         return rows[line, guidance]["operations"] - rows["none", 1.0]["operations"]
 
-    # Twice the evaluations for two sides, and 5 for 25 steps; without a prior only CLIP reads.
+    # Twice the evaluations for two sides, and 5 for those of the usual way; without a prior only CLIP reads.
     assert steps(diffusion, PRIOR_GUIDANCE) == pytest.approx(2 * steps(diffusion, 1.0))
     assert steps(analytic, 1.0) == pytest.approx(steps(diffusion, 1.0) * 5 / PRIOR_STEPS)
     assert rows["none", 1.0]["operations"] > 0

@@ -19,11 +19,11 @@ Spacing: TypeAlias = int | Literal["fast27"]
 # What is painted with unless somebody says otherwise. Tuned on the weights that ship.
 PRIOR: Prior = "diffusion"
 PRIOR_SAMPLER: Sampler = "ddim"
-PRIOR_STEPS = 25
-PRIOR_GUIDANCE = 2.0
+PRIOR_STEPS = 4
+PRIOR_GUIDANCE = 1.5
 PRIOR_CANDIDATES = 2
 SAMPLER: Sampler = "dpm++"
-STEPS = 25
+STEPS = 12
 CONDITION: Condition = "both"
 GUIDANCE = 1.5
 TEXT_GUIDANCE: float | None = None
