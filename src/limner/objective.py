@@ -23,12 +23,15 @@ class Loss:
 
     `warning`: what ails the model though its loss may fall, in one sentence that training prints with its
     verdict; a collapsed codebook, say. None where all is well.
+
+    `rivals`: the model is networks that play against each other, so a loss that no longer falls is no fault.
     """
 
     total: Tensor
     report: Mapping[str, Tensor] = field(default_factory=dict)
     baseline: float
     warning: str | None = None
+    rivals: bool = False
 
 
 Objective = Callable[[nn.Module, Batch, Draws], Loss]

@@ -31,6 +31,12 @@ def dalle1_line(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def dfgan_line(tiny, tmp_path_factory):
+    """The same of DF-GAN."""
+    return tiny.write_dfgan(tmp_path_factory.mktemp("dfgan") / "line")
+
+
+@pytest.fixture(scope="session")
 def glide_line(tiny, tmp_path_factory):
     """The same of GLIDE."""
     return tiny.write_glide(tmp_path_factory.mktemp("glide") / "line")

@@ -95,6 +95,7 @@ def test_training_that_cannot_be_is_refused(refuses, tmp_path):
     for room, name, title in (
         ("prior", "clip", "CLIP"),
         ("decoder", "clip", "CLIP"),
+        ("dfgan", "clip", "CLIP"),
         ("dalle1", "dvae", "dVAE"),
     ):
         assert refuses("train", room, *TRAIN, "--data", sample) == (
@@ -364,7 +365,7 @@ def test_what_cannot_be_served_is_refused(refuses, monkeypatch):
     assert refuses("serve", "--api-key", "").startswith("api_key is empty")
     assert refuses("serve", "--api-key", "long-enough", "--no-key").startswith("no_key is given beside a key")
     assert refuses("serve", "--models", "dalle9").startswith(
-        "model is 'dalle9': choose dalle1, dalle2 or glide"
+        "model is 'dalle9': choose dalle1, dalle2, dfgan or glide"
     )
     assert refuses("serve", "--models", "dalle2,dalle2").startswith("models has 'dalle2' more than once")
     assert refuses("serve", "--models", "dalle2,,glide").startswith(

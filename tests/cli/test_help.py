@@ -40,6 +40,7 @@ OPTIONS = {
             "tile",
             "top-k",
             "top-p",
+            "truncation",
             "weights",
         ),
     ],
@@ -107,6 +108,10 @@ OPTIONS = {
             "precision",
         ),
         *("reconstructions", "reranking", "seed", "sheet", "study", "suite", "weights"),
+    ],
+    "compare": [
+        *("blur", "clip", "count", "data", "device", "inception", "judge", "models", "most", "most-real"),
+        *("out", "page", "precision", "prompts", "seed", "size"),
     ],
     "open": ["activation", "head-width", "heads", "json", "kept", "release", "schedule"],
     "convert": ["activation", "head-width", "heads", "kept", "out", "release", "schedule", "to"],

@@ -145,3 +145,14 @@ def dalle_pytorch() -> Iterator[ModuleType]:
         yield importlib.import_module("dalle_pytorch.dalle_pytorch")
     finally:
         forget(before, "dalle_pytorch")
+
+
+@pytest.fixture(scope="module")
+def fidelity() -> Iterator[None]:
+    """The package, whose classes of data sets ask for torchvision, which is not here and not used."""
+    places_of("torch_fidelity", "torch-fidelity")
+    before = set(sys.modules)
+    for end in ("", ".datasets", ".transforms", ".transforms.functional", ".models", ".models.vgg"):
+        sys.modules.setdefault(f"torchvision{end}", MagicMock())
+    yield
+    forget(before, ("torchvision", "torch_fidelity"))

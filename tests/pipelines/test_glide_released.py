@@ -304,7 +304,7 @@ def test_what_does_not_paint_is_said(folder, tmp_path):
         limner.load(some(folder, tmp_path / "clip", *CLIP_FILES))
     with pytest.raises(ValueError, match=r"weights is .* and model is .* weights already: give one"):
         limner.load(folder, weights=folder)
-    with pytest.raises(ValueError, match="model is '/nowhere': choose dalle1, dalle2 or glide"):
+    with pytest.raises(ValueError, match="model is '/nowhere': choose dalle1, dalle2, dfgan or glide"):
         limner.load("/nowhere")
 
 

@@ -159,7 +159,7 @@ def test_sizes_and_models_are_offered_by_name():
     checked_model("dalle2")
     with pytest.raises(ValueError, match=r"^size is 100: choose 64, 256 or 1024 \(pixels a side\)"):
         checked_size(100)
-    with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle1, dalle2 or glide"):
+    with pytest.raises(ValueError, match=r"^model is 'dalle9': choose dalle1, dalle2, dfgan or glide"):
         checked_model("dalle9")
 
 
@@ -226,4 +226,6 @@ except ValueError as error:
 assert "torch" not in sys.modules
 """
     )
-    assert done.stdout.startswith("model is 'dalle9': choose dalle1, dalle2 or glide, or give the path"), done
+    assert done.stdout.startswith(
+        "model is 'dalle9': choose dalle1, dalle2, dfgan or glide, or give the path"
+    ), done

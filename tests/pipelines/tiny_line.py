@@ -8,13 +8,21 @@ import torch
 from torch import nn
 
 from limner import checkpoint
-from limner.clip import Clip, ClipConfig, TextConfig, VisionConfig
+from limner.clip import (
+    Clip,
+    ClipConfig,
+    TextConfig,
+    TextWithProjection,
+    TextWithProjectionConfig,
+    VisionConfig,
+)
 from limner.dalle1 import Dalle1, Dalle1Config
 from limner.dalle2.decoder import ClipTextConfig, Decoder, DecoderConfig
 from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from limner.dalle2.prior_diffusion import Prior, PriorConfig
 from limner.dalle2.upsampler import Upsampler, UpsamplerConfig
 from limner.dalle_mini import DalleMini, DalleMiniConfig
+from limner.dfgan import DfGanConfig, Generator
 from limner.diffusion.spec import DiffusionSpec
 from limner.dvae import DVae, DVaeConfig
 from limner.formats import dalle_mini as formats_dalle_mini
@@ -128,6 +136,22 @@ def write_other(folder: Path, *, seed: int = 2) -> Path:
         heads=2,
     )
     save(folder, {"prior_autoregressive": (AutoregressivePrior, config)}, seed=seed)
+    return folder
+
+
+def write_dfgan(folder: Path, *, seed: int = 0) -> Path:
+    """DF-GAN: 32×32 pixels, and a text tower of its own."""
+    tower = TextWithProjectionConfig(
+        text=TextConfig(context=CONTEXT, vocabulary=600, width=WIDTH, layers=1, heads=2),
+        embedding=EMBEDDING,
+        activation="quick_gelu",
+    )
+    generator = DfGanConfig(resolution=32, width=4, noise=8, sentence=EMBEDDING, squashed=False)
+    save(
+        folder,
+        {"generator": (Generator, generator), "text": (TextWithProjection, tower)},
+        seed=seed,
+    )
     return folder
 
 

@@ -42,6 +42,7 @@ def lines(tiny, tmp_path_factory):
         "glide": tiny.write_glide(folder / "glide"),
         "dalle1": tiny.write_dalle1(folder / "dalle1"),
         "dalle_mini": tiny.write_dalle_mini(folder / "dalle_mini"),
+        "dfgan": tiny.write_dfgan(folder / "dfgan"),
     }
 
 

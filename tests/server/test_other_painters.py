@@ -1,9 +1,10 @@
-"""Painters beside those that ship: DALL-E mini is served, and what paints nothing is refused at the door."""
+"""Painters beside those that ship: DALL-E mini and DF-GAN are served, what paints nothing is refused."""
 
 import base64
 import io
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from PIL import Image
@@ -84,6 +85,31 @@ def test_a_stream_of_dalle_mini_has_no_sketches_and_ends_with_what_it_paints(min
     events = list(mini.images.generate(prompt="a cat", stream=True, partial_images=2, extra_body=SEEDED))
     assert [one.type for one in events] == ["image_generation.completed"]
     assert events[0].b64_json == paint(mini)[0].b64_json
+
+
+def test_orders_of_dfgan_are_each_what_it_paints_alone(painters):
+    from limner.server.painters import Order
+
+    one_pass = served("gan", painters["dfgan"])
+    settings = one_pass.settings(steps=None, guidance=None, negative_prompt="")
+    assert set(one_pass.sides) == {32, 256}
+    orders = [
+        Order(painter="gan", prompt=prompt, count=count, seed=seed, side=32, settings=settings)
+        for prompt, count, seed in (("a cat", 2, 5), ("two fish", 1, 9))
+    ]
+    together = one_pass.paint(orders, lambda: None)
+    assert [[one.seed for one in made] for made in together] == [[5, 6], [9]]
+    for order, made in zip(orders, together, strict=True):
+        for number, one in enumerate(made):
+            (alone,) = painters["dfgan"].paint(order.prompt, seed=order.seed + number)
+            picture = Image.open(io.BytesIO(one.png))
+            assert np.abs(np.asarray(picture, int) - np.asarray(alone, int)).max() <= 1
+            assert (picture.text["model"], picture.text["prompt"]) == ("dfgan", order.prompt)
+    for asked in ({"steps": 3}, {"guidance": 2.0}, {"negative_prompt": "red"}):
+        ((name, given),) = asked.items()
+        nothing = {"steps": None, "guidance": None, "negative_prompt": ""}
+        with pytest.raises(ValueError, match=f"{name} is {given!r}: gan paints in one pass"):
+            one_pass.settings(**(nothing | asked))
 
 
 def test_the_command_serves_it_by_its_path(command, lines):

@@ -294,6 +294,42 @@ def test_only_matrices_decay():
     assert (decaying["betas"], decaying["eps"], decaying["lr"]) == ((0.9, 0.99), 1e-8, 0.02)
 
 
+def test_parts_have_rates_of_their_own_and_the_rest_the_common_one():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    (adamw,) = make_optimizers(model, replace(CONFIG, rates=(("1", 4.0),)))
+    times = {id(p): group.get("times", 1.0) for group in adamw.param_groups for p in group["params"]}
+    assert [times[id(p)] for p in model.parameters()] == [1.0, 1.0, 4.0, 4.0]
+    # States of before there were rates are gone on from: nothing in a group says anything new.
+    (plain,) = make_optimizers(model, CONFIG)
+    assert len(plain.param_groups) == 2
+    assert all("times" not in group for group in plain.param_groups)
+
+
+def test_a_part_moves_as_many_times_as_far_and_resumes_to_the_bit(tmp_path):
+    """AdamW's first step is the rate itself, whatever the gradient, so the ratio is the one asked for."""
+    config = replace(
+        CONFIG, steps=6, save_every=3, warmup=0, weight_decay=0.0, eps=1e-30, rates=(("4", 4.0),)
+    )
+
+    def first_steps(rates) -> list[float]:
+        started = [p.detach().clone() for p in network(0.0).parameters()]
+        once = replace(config, steps=1, rates=rates)
+        _, model, _ = run(tmp_path / f"one{len(rates)}", config=once, dropout=0.0)
+        return [float((p.detach() - q).abs().max()) for p, q in zip(model.parameters(), started, strict=True)]
+
+    alike, apart = first_steps(()), first_steps((("4", 4.0),))
+    assert apart[:4] == pytest.approx(alike[:4], rel=1e-3)
+    assert apart[4:] == pytest.approx([4 * step for step in alike[4:]], rel=1e-3)
+    run(tmp_path / "whole", config=config)
+    run(tmp_path / "cut", config=config)
+    (tmp_path / "cut" / "states" / "step_00000006.pt").unlink()
+    run(tmp_path / "cut", config=config, resume=True)
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(weights(tmp_path / "cut")[name], value)
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+
+
 def test_muon_takes_the_matrices_of_blocks_and_nothing_else():
     model = nn.Sequential(
         nn.Embedding(5, 16),

@@ -55,6 +55,13 @@ def test_verdicts(tmp_path, losses, clipped, sentence):
     assert re.match(sentence, verdict(history(tmp_path, losses, clipped=clipped)))
 
 
+def test_a_game_may_stand_still_but_not_where_it_began(tmp_path):
+    (tmp_path / "lost").mkdir()
+    assert verdict(history(tmp_path, [0.5] * 300), rivals=True).startswith("healthy")
+    lost = history(tmp_path / "lost", [0.99] * 300)
+    assert verdict(lost, rivals=True).startswith("NOT LEARNING")
+
+
 @pytest.mark.parametrize("losses", [[1.0], [0.99] * 300, falling(300, 0.1)], ids=["early", "flat", "healthy"])
 def test_a_warning_comes_before_any_verdict(tmp_path, losses):
     made = history(tmp_path, losses)

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from limner.errors import LimnerError
-from limner.vote.panel import PanelJudge, realism, sit
+from limner.vote.panel import PanelJudge, sit
 from limner.vote.report import measure
 from limner.vote.schedule import Design
 from limner.vote.store import FILES, opened
@@ -49,14 +49,6 @@ def test_a_panel_does_not_sit_among_people(folder, judge):
     study.store.close()
     with pytest.raises(LimnerError, match="limner vote panel"):
         opened(folder, "panel")
-
-
-def test_realism_is_the_reach_over_the_distance():
-    """Real features at 0, 1 and 2 on a line, which reach 2, 1 and 2 far: 3 is 1 away from the last."""
-    real = torch.tensor([[0.0], [1.0], [2.0]])
-    assert realism(torch.tensor([[3.0]]), real) == pytest.approx(2.0)
-    near, far = (realism(torch.tensor([[x]]), real) for x in (1.5, 9.0))
-    assert near > far
 
 
 def test_who_knows_no_word_says_neither(judge):

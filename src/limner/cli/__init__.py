@@ -19,6 +19,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 from limner import __version__
 from limner.cli import (
     classify,
+    compare,
     complete,
     data,
     evaluate,
@@ -61,6 +62,7 @@ Command = (
     | Annotated[train.Train, subcommand("train", description=train.HELP)]
     | Annotated[data.Data, subcommand("data", description=data.HELP)]
     | Annotated[evaluate.Evaluate, subcommand("evaluate", description=evaluate.HELP)]
+    | Annotated[compare.Compare, subcommand("compare", description=compare.HELP)]
     | Annotated[formats.Open, subcommand("open", description=formats.OPEN_HELP)]
     | Annotated[formats.Convert, subcommand("convert", description=formats.CONVERT_HELP)]
     | Annotated[serve.Serve, subcommand("serve", description=serve.HELP)]

@@ -10,12 +10,12 @@ from tyro.conf import arg
 
 from limner.cli.places import try_writing
 from limner.cli.progress import progress
-from limner.pipelines.settings import Precision, TokenSettings, candidates_for
+from limner.pipelines.settings import Precision, TokenSettings, candidates_for, checked_arithmetic
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from limner.pipelines import Glide
+    from limner.pipelines import DfGan, Glide
     from limner.pipelines.progress import Tick
 
 Study = Literal[
@@ -61,7 +61,7 @@ HELP = """Measure a painter, or the autoencoders, on what they have not seen.
 class Evaluate:
     """The options of `limner evaluate`."""
 
-    model: Literal["dalle2", "dalle1", "glide"] = "dalle2"
+    model: Literal["dalle2", "dalle1", "dfgan", "glide"] = "dalle2"
     """Which painter."""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """The folder that was trained on; what it holds out is what is asked for."""
@@ -193,8 +193,7 @@ class Evaluate:
         for name, given in other.items():
             if given:
                 raise ValueError(f"suite is '{self.suite}', which knows of no {name}: leave it out")
-        if self.model == "dalle1" and self.precision != "fp32":
-            raise ValueError(f"precision is '{self.precision}': dalle1 has no U-Net, so leave it out")
+        checked_arithmetic(self.model, precision=self.precision, compile=False)
 
     def _settings(self) -> TokenSettings:
         return TokenSettings(candidates=self.candidates)
@@ -228,12 +227,14 @@ class Evaluate:
         if self.model == "glide":
             glide = self._glide()
             return glide.paint(prompts, seed=self.seed, on_tick=on_tick)
+        if self.model == "dfgan":
+            return self._dfgan().paint(prompts, seed=self.seed, on_tick=on_tick)
         dalle2 = load("dalle2", weights=self.weights, device=self._device())
         size = dalle2.sizes[-1] if self.full_size else None
         return dalle2.paint(prompts, size=size, seed=self.seed, on_tick=on_tick)
 
     def _measure(self, data: Path, judge: Path, out: Path) -> Path:
-        from limner.evaluation.report import of_dalle1, of_dalle2, of_glide
+        from limner.evaluation.report import of_dalle1, of_dalle2, of_dfgan, of_glide
         from limner.pipelines import load
 
         if self.model == "dalle1":
@@ -246,6 +247,16 @@ class Evaluate:
                 seed=self.seed,
                 count=self.count,
                 settings=self._settings(),
+            )
+        if self.model == "dfgan":
+            return of_dfgan(
+                self._dfgan(),
+                data,
+                judge,
+                out,
+                names=self.names,
+                seed=self.seed,
+                count=self.count,
             )
         if self.model == "glide":
             return of_glide(
@@ -274,6 +285,8 @@ class Evaluate:
         if self.model == "dalle1":
             dalle1 = load("dalle1", weights=self.weights, device=self._device())
             return suite.run(dalle1, data, judge, out, model=self.model, seed=self.seed)
+        if self.model == "dfgan":
+            return suite.run(self._dfgan(), data, judge, out, model=self.model, seed=self.seed)
         if self.model == "glide":
             return suite.run(self._glide(), data, judge, out, model=self.model, seed=self.seed)
         dalle2 = load("dalle2", weights=self.weights, device=self._device(), precision=self.precision)
@@ -323,6 +336,11 @@ class Evaluate:
             return measure(painter, *places, names=self.names, seed=self.seed)
         run = {"solvers": solvers.run, "guidance": guidance.run, "inpainting": inpainting.run}[study]
         return run(self._glide(), *places, names=self.names, seed=self.seed)
+
+    def _dfgan(self) -> "DfGan":
+        from limner.pipelines import load
+
+        return load("dfgan", weights=self.weights, device=self._device())
 
     def _glide(self) -> "Glide":
         from limner.pipelines import load

@@ -51,13 +51,15 @@ def weights_table(model: str, folder: Path) -> "Table":
     from rich.table import Table
 
     from limner import checkpoint
-    from limner.pipelines import dalle1, dalle2_parts, generators, glide_parts
+    from limner.pipelines import dalle1, dalle2_parts, dfgan, generators, glide_parts
 
     match model:
         case "dalle1":
             whole, parts = dalle1.digest(folder), dalle1.parts_of(folder)
         case "dalle2":
             whole, parts = dalle2_parts.digest(folder), dalle2_parts.parts_of(folder)
+        case "dfgan":
+            whole, parts = dfgan.digest(folder), {part: folder / part for part in dfgan.PARTS}
         case "glide":
             whole, parts = glide_parts.digest(folder), {part: folder / part for part in glide_parts.PARTS}
         case _:

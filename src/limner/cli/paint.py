@@ -14,6 +14,8 @@ from limner.pipelines.settings import (
     CLIP_GUIDANCE,
     CONDITION,
     DALLE_MINI_AS_RELEASED,
+    DFGAN,
+    DFGAN_SIZES,
     GLIDE,
     GLIDE_GUIDANCE,
     GLIDE_SIZES,
@@ -28,6 +30,7 @@ from limner.pipelines.settings import (
     TOKENS,
     UNCLIP,
     Condition,
+    DfGanSettings,
     GlideSettings,
     GuidanceKind,
     PaintSettings,
@@ -54,6 +57,7 @@ HELP = """Paint pictures of a prompt, or of several.
   limner paint "a red apple" --count 16 --sheet --out 16.png
   limner paint "a red apple" --model dalle1 --count 4 --candidates 32
   limner paint "a red apple" --model glide --guidance-kind both
+  limner paint "a red apple" --model dfgan --truncation 0.88
   limner paint "a red apple" --negative-prompt "a green apple" --guidance 3
   limner paint "a red apple" --model downloads/glide
   limner paint "a red apple" --model downloads/dalle-mini"""
@@ -72,7 +76,11 @@ OWN = {
     "temperature": ("dalle1", "dalle_mini"),
     "top_k": ("dalle1", "dalle_mini"),
     "top_p": ("dalle1", "dalle_mini"),
+    "guidance": ("dalle1", "dalle2", "dalle_mini", "glide"),
+    "truncation": ("dfgan",),
 }
+# Pixels a side, of the weights that ship.
+OFFERED = {"dalle1": TOKEN_SIZES, "dfgan": DFGAN_SIZES, "glide": GLIDE_SIZES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +90,15 @@ class Paint:
     prompts: Annotated[Positional[tuple[str, ...]], arg(metavar='"PROMPT" ...', help_behavior_hint="")] = ()
     """What to paint, each prompt in quotes."""
     model: Annotated[str, arg(metavar="NAME")] = "dalle2"
-    """Which painter: dalle2; glide, which reads the words itself; or dalle1, which writes tokens and lets
-    CLIP choose. Or the path of weights that paint, limner's own or as others released them."""
+    """Which painter: dalle2; glide, which reads the words itself; dalle1, which writes tokens and lets CLIP
+    choose; or dfgan, a GAN. Or the path of weights that paint, limner's own or as others released them."""
     count: Annotated[int, arg(metavar="N")] = 1
     """Pictures of each prompt; the next one has the next seed, but dalle1's come best first."""
-    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256, dalle1 64)")] = None
-    """Pixels a side: dalle2 64, 256 or 1024, glide 64 or 256, dalle1 64, unless the weights are your own."""
+    size: Annotated[
+        int | None, arg(metavar="PIXELS", help_behavior_hint="(default: 256, dalle1 and dfgan 64)")
+    ] = None
+    """Pixels a side: dalle2 64, 256 or 1024, glide 64 or 256, dalle1 and dfgan 64, unless the weights are
+    your own."""
     prior: Annotated[Prior | None, arg(help_behavior_hint=f"(default: {PRIOR})")] = None
     """dalle2: what imagines a picture's embedding from the words'; with none, theirs is taken for it."""
     condition: Annotated[Condition | None, arg(help_behavior_hint=f"(default: {CONDITION})")] = None
@@ -139,6 +150,10 @@ class Paint:
     """dalle1 and dalle_mini: draw from the K likeliest tokens only."""
     top_p: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: all)")] = None
     """dalle1 and dalle_mini: draw from the likeliest tokens that together hold this share."""
+    truncation: Annotated[
+        float | None, arg(metavar="X", help_behavior_hint="(default: none, noise as in training)")
+    ] = None
+    """dfgan: below 1 for noise, and pictures, nearer to the middle: less varied and cleaner."""
     out: Annotated[Path, arg(metavar="PATH")] = Path("paintings")
     """A folder, or a .png file for a single picture."""
     sheet: bool = False
@@ -172,6 +187,7 @@ class Paint:
                     "dalle1": self._by_tokens,
                     "dalle2": self._by_dalle2,
                     "dalle_mini": self._by_tokens,
+                    "dfgan": self._by_dfgan,
                     "glide": self._by_glide,
                 }
                 paintings = by[self.model](on_tick)
@@ -211,6 +227,8 @@ class Paint:
         if self.model in ("dalle1", "dalle_mini"):
             of = self._token_settings().candidates
             candidates_for(self.prompts, count=self.count, seed=self.seed, of=of)
+        elif self.model == "dfgan":
+            self._dfgan_settings()
         elif self.model == "glide":
             self._glide_settings()
         else:
@@ -221,7 +239,7 @@ class Paint:
                     "another --condition"
                 )
         if self.weights is None and self.size is not None:
-            checked_size(self.size, {"dalle1": TOKEN_SIZES, "glide": GLIDE_SIZES}.get(self.model, SIZES))
+            checked_size(self.size, OFFERED.get(self.model, SIZES))
 
     def _paint_settings(self, usual: PaintSettings = UNCLIP) -> PaintSettings:
         given = self._given(
@@ -235,6 +253,9 @@ class Paint:
 
     def _token_settings(self, usual: TokenSettings = TOKENS) -> TokenSettings:
         return replace(usual, **self._given("guidance", "candidates", "temperature", "top_k", "top_p"))
+
+    def _dfgan_settings(self, usual: DfGanSettings = DFGAN) -> DfGanSettings:
+        return replace(usual, **self._given("truncation"))
 
     def _given(self, *names: str) -> dict[str, Any]:
         """Of these options, those that were given; a painter's own defaults stand for the others."""
@@ -277,6 +298,28 @@ class Paint:
             self.prompts,
             count=self.count,
             size=size,
+            seed=self.seed,
+            settings=settings,
+            stages=True,
+            on_tick=on_tick,
+        )
+        return of_size(
+            stages,
+            lambda commission: painter.metadata(commission, size=size, settings=settings),
+            size=size,
+            seed=self.seed,
+        )
+
+    def _by_dfgan(self, on_tick: Callable[["Tick"], None]) -> Iterator[Painting]:
+        from limner.pipelines import load
+
+        painter = load("dfgan", weights=self.weights, device=self.device)
+        settings = self._dfgan_settings(painter.usual)
+        (size,) = painter.sizes
+        stages = painter.paint(
+            self.prompts,
+            count=self.count,
+            size=self.size,
             seed=self.seed,
             settings=settings,
             stages=True,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from limner.pipelines.dalle1 import Dalle1
     from limner.pipelines.dalle_mini import DalleMini
+    from limner.pipelines.dfgan import DfGanStage
     from limner.pipelines.glide import GlideStage
     from limner.pipelines.stages import Ranked, Stage, TokenStage
 
@@ -69,15 +70,15 @@ def ranked(
 
 
 def of_size(
-    stages: "Iterable[Stage | GlideStage]",
+    stages: "Iterable[Stage | GlideStage | DfGanStage]",
     told: "Callable[[Commission], dict[str, str]]",
     *,
     size: int,
     seed: int,
 ) -> Iterator[Painting]:
-    """The pictures of this size that DALL-E 2 or GLIDE made; the first of each prompt has the seed `seed`.
+    """The pictures of this size that DALL-E 2, GLIDE or DF-GAN made.
 
-    `told`: what the file of a commission's picture says.
+    The first of each prompt has the seed `seed`. `told`: what the file of a commission's picture says.
     """
     from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain
 

@@ -13,7 +13,7 @@ from tyro.conf import arg
 from limner.pipelines.settings import (
     HUB,
     MODELS,
-    OTHERS,
+    NO_UNET,
     Precision,
     checked_model,
     checked_whole,
@@ -113,7 +113,7 @@ class Options:
         weights = resolved(Path(model)) if is_place(model) else None
         kind = model if weights is None else model_of(weights)
         # What has no U-Net has no choice.
-        precision = self.precision if kind not in ("dalle1", *OTHERS) else "fp32"
+        precision = self.precision if kind not in NO_UNET else "fp32"
         return served(name, load(kind, weights=weights, device=self.device, precision=precision))
 
     def _hosts(self, keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ Room = Literal[
     "vqvae2",
     "dvae",
     "dalle1",
+    "dfgan",
     "glide",
     "glide-base",
     "glide-upsampler",
@@ -50,6 +51,7 @@ TAKES: Mapping[Room, tuple[str, ...]] = {
     "vqvae2": ("share", "clip"),
     "dvae": ("share", "init_from"),
     "dalle1": ("share", "init_from", "dvae"),
+    "dfgan": ("share", "init_from", "clip"),
     "glide": ("share", "clip", "decoder"),
     "glide-base": ("share", "init_from", "clip", "decoder"),
     "glide-upsampler": ("share", "init_from"),
@@ -76,6 +78,7 @@ HELP = """Train a part, or the whole line, on captioned pictures.
   limner train clip --size small --data emoji --out runs/clip
   limner train dvae --size small --data emoji --out runs/dvae
   limner train dalle1 --size small --data emoji --dvae runs/dvae/model --out runs/dalle1
+  limner train dfgan --size small --data emoji --clip runs/clip/model --out runs/dfgan
   limner train classifier --kind transformer --size small --data pairs --clip runs/clip/model --out runs/tells
   limner train clip --size toy --data emoji --out clip --resume
   limner train vae --size small --data mine --init-from runs/vae/model --steps 500 --out runs/mine"""
@@ -87,7 +90,7 @@ class Train:
 
     room: Positional[Room]
     """What to train; line is clip, prior, decoder and upsampler, glide its two networks and the CLIP that
-    guides; they and dalle1 then paint from OUT/line."""
+    guides; they, dalle1 and dfgan then paint from OUT/line."""
     size: Size
     """toy takes minutes on a laptop, small hours; paper has the published sizes and wants many GPUs."""
     data: Annotated[tuple[Path, ...], arg(metavar="DIR [DIR ...]")]
@@ -97,7 +100,7 @@ class Train:
     share: Annotated[tuple[float, ...] | None, arg(metavar="X [X ...]", help_behavior_hint="")] = None
     """How much of every batch each folder gets. (default: as much as it has pictures)"""
     clip: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """The trained CLIP that priors, decoder and classifier stand on; with one, vqvae and vqvae2 know
+    """The trained CLIP that priors, decoder, classifier and dfgan stand on; with one, vqvae and vqvae2 know
     captions."""
     dvae: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """The trained dVAE that dalle1 stands on."""

@@ -15,6 +15,8 @@ from torch import Tensor
 from limner.evaluation.intervals import Estimate, cautious
 
 QUANTILE = 0.99
+# Rows whose cosines are held at once.
+BLOCK = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,9 @@ def nearest(
     features: Float[Tensor, "n f"], training: Float[Tensor, "m f"]
 ) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
     """The cosine with the most alike row of `training`, and that row's number."""
-    found = (F.normalize(features, dim=1) @ F.normalize(training, dim=1).T).max(dim=1)
-    return found.values, found.indices
+    of = F.normalize(training, dim=1).T
+    found = [(F.normalize(some, dim=1) @ of).max(dim=1) for some in features.split(BLOCK)]
+    return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
 
 
 def copying(

@@ -13,6 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 K = 3
+# Rows whose distances are held at once: a block takes a few dozen megabytes.
+BLOCK = 1024
+# Below this two points are one.
+TINY = 1e-12
 
 
 def covered(cloud: Float[Tensor, "n d"], points: Float[Tensor, "m d"], *, k: int = K) -> Bool[Tensor, "m"]:
@@ -23,18 +27,58 @@ def covered(cloud: Float[Tensor, "n d"], points: Float[Tensor, "m d"], *, k: int
     """
     if len(cloud) <= k:
         raise ValueError(f"cloud: {len(cloud)} points, and their neighbour number {k} is asked for")
-    cloud, points = cloud.double(), points.double()
-    # The nearest to each point is itself.
-    reach = torch.cdist(cloud, cloud).topk(k + 1, largest=False).values[:, -1]
-    return (torch.cdist(points, cloud) <= reach).any(dim=1)
+    radii = reach(cloud, k=k)
+    inside = torch.zeros(len(points), dtype=torch.bool)
+    for start in range(0, len(points), BLOCK):
+        some = points[start : start + BLOCK].double()
+        hit = torch.zeros(len(some), dtype=torch.bool)
+        for centres, around in zip(cloud.split(BLOCK), radii.split(BLOCK), strict=True):
+            hit |= (torch.cdist(some, centres.double()) <= around).any(dim=1)
+        inside[start : start + BLOCK] = hit
+    return inside
+
+
+def reach(cloud: Float[Tensor, "n d"], *, k: int = K) -> Float[Tensor, "n"]:
+    """How far each point's k-th nearest neighbour is, itself not counted. A block of distances at a time."""
+    found = []
+    for some in cloud.split(BLOCK):
+        nearest = torch.empty(len(some), 0, dtype=torch.float64)
+        for others in cloud.split(BLOCK):
+            apart = torch.cat([nearest, torch.cdist(some.double(), others.double())], dim=1)
+            nearest = apart.topk(min(k + 1, apart.shape[1]), dim=1, largest=False).values
+        # The nearest to each point is itself.
+        found.append(nearest[:, -1])
+    return torch.cat(found)
+
+
+def realism(cloud: Float[Tensor, "n d"], points: Float[Tensor, "m d"], *, k: int = K) -> Float[Tensor, "m"]:
+    """How real each point looks: above 1 inside a ball, the less the farther away; equation 3 of the paper.
+
+    The largest ratio of a ball's reach to the distance from its centre. As there, the wider half of the balls
+    is left out, for a lone point's ball is so large that anything lies in it.
+    """
+    radii = reach(cloud, k=k)
+    kept = radii <= radii.median()
+    centres, radii = cloud[kept], radii[kept]
+    found = []
+    for some in points.split(BLOCK):
+        best = torch.zeros(len(some), dtype=torch.float64)
+        for others, around in zip(centres.split(BLOCK), radii.split(BLOCK), strict=True):
+            apart = torch.cdist(some.double(), others.double()).clamp(min=TINY)
+            best = torch.maximum(best, (around / apart).max(dim=1).values)
+        found.append(best)
+    return torch.cat(found)
 
 
 def spread(features: Float[Tensor, "n d"], groups: Sequence[str]) -> list[float]:
     """For each group of two rows or more, the mean cosine distance between its rows; 0 for copies."""
     unit = F.normalize(features.double(), dim=1)
+    places: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        places.setdefault(group, []).append(row)
     found = []
-    for name in dict.fromkeys(groups):
-        rows = unit[[row for row, group in enumerate(groups) if group == name]]
+    for mine in places.values():
+        rows = unit[mine]
         n = len(rows)
         if n > 1:
             apart = 1 - rows @ rows.T

@@ -44,7 +44,11 @@ class Trunk(nn.Module):
 
     def imagenet(self, pictures: Float[Tensor, "b 3 h w"], *, side: int = SIDE) -> Float[Tensor, "b 1000"]:
         """Logits over ImageNet's names, in the usual order."""
-        logits: Tensor = self.network._fc(self(pictures, side=side))  # type: ignore[operator]
+        return self.named(self(pictures, side=side))
+
+    def named(self, features: Float[Tensor, "b 1280"]) -> Float[Tensor, "b 1000"]:
+        """The same of features."""
+        logits: Tensor = self.network._fc(features)  # type: ignore[operator]
         return logits
 
 

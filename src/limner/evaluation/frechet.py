@@ -39,9 +39,13 @@ def frechet_distance(real: Gaussian, painted: Gaussian) -> float:
         raise ValueError(
             f"painted: {len(painted.mean)} features, real: {len(real.mean)}; take both from one network"
         )
+    return distance_through(square_root(real.covariance), real, painted)
+
+
+def distance_through(root: Float[Tensor, "d d"], real: Gaussian, painted: Gaussian) -> float:
+    """The same of several from one `real`, the root of whose covariance, which costs most, is known."""
     apart = (real.mean - painted.mean).square().sum()
     # Σ₁Σ₂ has the eigenvalues of √Σ₁ Σ₂ √Σ₁, which is symmetric: no complex numbers, no iteration.
-    root = square_root(real.covariance)
     inner = root @ painted.covariance @ root
     overlap = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum()
     distance = apart + real.covariance.trace() + painted.covariance.trace() - 2 * overlap

@@ -5,10 +5,11 @@ succeed or fail together; then whole names are drawn again, not single pictures 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 # The 97.5 % point of the standard normal distribution.
 Z = 1.959963984540054
@@ -30,7 +31,11 @@ class Estimate:
 
     def decimal(self) -> str:
         """As people write a cosine: "0.613 (0.557 to 0.667)"."""
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return self.written(3)
+
+    def written(self, places: int) -> str:
+        """With so many decimal places: with 1, "21.4 (20.9 to 22.0)"."""
+        return f"{self.value:.{places}f} ({self.low:.{places}f} to {self.high:.{places}f})"
 
 
 def wilson(hits: int, total: int) -> Estimate:
@@ -100,3 +105,40 @@ def cautious(hits: Sequence[bool], groups: Sequence[str], *, seed: int) -> Estim
     names = len(set(groups))
     ends = wilson(names * int(hits[0]), names)
     return Estimate(value=found.value, low=ends.low, high=ends.high, total=found.total)
+
+
+def redrawn(groups: Sequence[str], *, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each row stands in a resample, (n,) whole numbers: as many groups are drawn as there are.
+
+    For measures of a whole cloud, which are no mean over rows.
+    """
+    if not groups:
+        raise ValueError("groups is empty: give the group of each row, at least one")
+    order = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    rows = np.array([order[group] for group in groups])
+    stream = np.random.default_rng(seed)
+    for _ in range(resamples):
+        drawn = np.bincount(stream.integers(len(order), size=len(order)), minlength=len(order))
+        yield drawn[rows]
+
+
+def cells(groups: Sequence[str], most: int) -> tuple[NDArray[np.int64], int]:
+    """A number for the group of each row, and how many there are; beyond `most` groups share one.
+
+    Sharing costs an interval little: it is drawn from fewer, larger parts of the same pictures.
+    """
+    order = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    count = min(len(order), most)
+    return np.array([order[group] % count for group in groups]), count
+
+
+def around(value: float, resampled: Sequence[float], total: int) -> Estimate:
+    """`value`, with the 95 % interval of how resampled ones scatter around their own mean.
+
+    A resample has fewer different rows, which makes a Fréchet distance larger whatever the pictures are; that
+    bias is of the resampling, so it is taken out. What the interval says is how far the number of another
+    sample of the same size may be off, not how far from that of endlessly many pictures.
+    """
+    spread = np.asarray(resampled, np.float64)
+    low, high = np.quantile(spread - spread.mean(), [0.025, 0.975])
+    return Estimate(value=value, low=value + float(low), high=value + float(high), total=total)

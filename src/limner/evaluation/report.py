@@ -30,7 +30,7 @@ from limner.evaluation.retrieval import STYLED, clip_retrieval
 from limner.evaluation.table import HELD_OUT, Distance, Recognition, Report, show, write
 
 if TYPE_CHECKING:
-    from limner.pipelines import Dalle1, Dalle2, Glide, GlideSettings, PaintSettings, TokenSettings
+    from limner.pipelines import Dalle1, Dalle2, DfGan, Glide, GlideSettings, PaintSettings, TokenSettings
     from limner.pipelines.progress import Tick
     from limner.pipelines.stages import Imagined
 
@@ -166,6 +166,27 @@ def of_glide(
     return write(report, out)
 
 
+def of_dfgan(
+    painter: "DfGan",
+    data: Path,
+    judge: Path,
+    out: Path,
+    *,
+    names: int = 300,
+    seed: int = 0,
+    count: int = 1,
+) -> Path:
+    """The same of DF-GAN, which foresees nothing that could be asked for."""
+    task = set_task(data, judge, names=names, device=str(painter.device))
+
+    def paint(prompts: Sequence[str], on_tick: Callable[["Tick"], None]) -> list[Image.Image]:
+        return painter.paint(prompts, count=count, seed=seed, on_tick=on_tick)
+
+    report = measured("dfgan", painter, paint, task, out, seed=seed, count=count)
+    show(report)
+    return write(report, out)
+
+
 def set_task(data: Path, judge: Path, *, names: int, device: str) -> Task:
     """The first `names` names that judge and data share, and the unseen pairs of these."""
     referee = load_judge(judge, device=device)
@@ -178,7 +199,7 @@ def set_task(data: Path, judge: Path, *, names: int, device: str) -> Task:
 
 def measured(
     model: str,
-    painter: "Dalle1 | Dalle2 | Glide",
+    painter: "Dalle1 | Dalle2 | DfGan | Glide",
     paint: Paint,
     task: Task,
     out: Path,

@@ -22,13 +22,13 @@ from limner.evaluation.table import replaced
 from limner.pipelines.progress import Tick
 
 if TYPE_CHECKING:
-    from limner.pipelines import Dalle1, Dalle2, Glide
+    from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
 
 NAME = "emoji600"
 
 
 def run(
-    painter: "Dalle1 | Dalle2 | Glide",
+    painter: "Dalle1 | Dalle2 | DfGan | Glide",
     data: Path,
     judge: Path,
     out: Path,

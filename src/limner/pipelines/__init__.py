@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from limner.errors import on_disk
 from limner.pipelines.settings import (
+    DfGanSettings,
     GlideSettings,
     PaintSettings,
     Precision,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from limner.pipelines.dalle1 import Dalle1
     from limner.pipelines.dalle2 import Dalle2
     from limner.pipelines.dalle_mini import DalleMini
+    from limner.pipelines.dfgan import DfGan
     from limner.pipelines.explaining import explain
     from limner.pipelines.generators import Generator, load_generator
     from limner.pipelines.glide import Glide
@@ -39,6 +41,8 @@ __all__ = [
     "Dalle1",
     "Dalle2",
     "DalleMini",
+    "DfGan",
+    "DfGanSettings",
     "Generator",
     "Glide",
     "GlideSettings",
@@ -79,6 +83,17 @@ def load(
 
 @overload
 def load(
+    model: Literal["dfgan"],
+    *,
+    weights: Path | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    compile: bool = ...,
+) -> "DfGan": ...
+
+
+@overload
+def load(
     model: Literal["glide"],
     *,
     weights: Path | None = ...,
@@ -107,7 +122,7 @@ def load(
     device: str = ...,
     precision: Precision = ...,
     compile: bool = ...,
-) -> "Dalle1 | Dalle2 | DalleMini | Glide": ...
+) -> "Dalle1 | Dalle2 | DalleMini | DfGan | Glide": ...
 
 
 def load(
@@ -117,16 +132,16 @@ def load(
     device: str = "cpu",
     precision: Precision = "fp32",
     compile: bool = False,
-) -> "Dalle1 | Dalle2 | DalleMini | Glide":
+) -> "Dalle1 | Dalle2 | DalleMini | DfGan | Glide":
     """The painter called `model`, with the weights that ship or those in the folder `weights`.
 
     `model` may be the path of weights that paint instead, of limner's own or as others released them, or
     hub:owner/name; what paints with them is told by what lies there.
     `device`: cpu, cuda, mps, or auto for the fastest that is there. `precision`: "bf16" lets U-Nets multiply
     in half precision, which is faster where the processor can. `compile`: PyTorch's compiler fuses U-Nets at
-    their first steps, which takes minutes (and a C++ compiler on a CPU) and pays for many pictures. dalle1
-    and dalle_mini have no U-Net and take neither; weights of the latter do not ship. Raises ValueError for a
-    model, device or precision that is not offered, LimnerError for weights that do not load.
+    their first steps, which takes minutes (and a C++ compiler on a CPU) and pays for many pictures. dalle1,
+    dalle_mini and dfgan have no U-Net and take neither; weights of dalle_mini do not ship. Raises ValueError
+    for a model, device or precision that is not offered, LimnerError for weights that do not load.
     """
     with on_disk(Path(model) if weights is None else Path(weights)):
         return _load(model, weights=weights, device=device, precision=precision, compile=compile)
@@ -134,7 +149,7 @@ def load(
 
 def _load(
     model: str | Path, *, weights: Path | None, device: str, precision: Precision, compile: bool
-) -> "Dalle1 | DalleMini | Dalle2 | Glide":
+) -> "Dalle1 | Dalle2 | DalleMini | DfGan | Glide":
     if is_place(model):
         if weights is not None:
             raise ValueError(f"weights is {weights}, and model is {model}, weights already: give one of them")
@@ -157,6 +172,10 @@ def _load(
         from limner.pipelines.dalle_mini import DalleMini
 
         return DalleMini.load(folder, device=device)
+    if model == "dfgan":
+        from limner.pipelines.dfgan import DfGan
+
+        return DfGan.load(folder, device=device)
     if model == "glide":
         from limner.pipelines.glide import Glide
 
@@ -180,6 +199,10 @@ def __getattr__(name: str) -> Any:
         from limner.pipelines.dalle_mini import DalleMini
 
         return DalleMini
+    if name == "DfGan":
+        from limner.pipelines.dfgan import DfGan
+
+        return DfGan
     if name == "Glide":
         from limner.pipelines.glide import Glide
 

@@ -16,6 +16,7 @@ OWN = {
     "decoder": "dalle2",
     "transformer": "dalle1",
     "dalle_mini": "dalle_mini",
+    "generator": "dfgan",
 }
 # Somebody else's, by a network of it.
 THEIRS = {GlideConfig: "glide", DecoderConfig: "dalle2", DalleMiniConfig: "dalle_mini"}

@@ -48,11 +48,14 @@ CLIP_GUIDANCE = 1.0
 GLIDE_UPSAMPLER_STEPS = 8
 STRENGTH = 0.6
 
+# The same for DF-GAN: noise as it was trained with.
+TRUNCATION: float | None = None
+
 # How far a text diff turns a picture, and how much of its noise a variation draws anew.
 EDIT_STRENGTH = 0.5
 VARY_STRENGTH = 1.0
 
-MODELS = ("dalle1", "dalle2", "glide")
+MODELS = ("dalle1", "dalle2", "dfgan", "glide")
 # Painters whose weights are others': they are asked for by the path of these.
 OTHERS = ("dalle_mini",)
 # What a name on the hub begins with, as in `limner.formats.hub`, which needs torch.
@@ -60,6 +63,9 @@ HUB = "hub:"
 SIZES = (64, 256, 1024)
 GLIDE_SIZES = (64, 256)
 TOKEN_SIZES = (64,)
+DFGAN_SIZES = (64,)
+# Painters without a U-Net, which is what is compiled and multiplies in half precision.
+NO_UNET = ("dalle1", "dalle_mini", "dfgan")
 LONGEST_PROMPT = 1000
 MOST_PICTURES = 64
 MOST_STEPS = 1000
@@ -70,6 +76,8 @@ LARGEST_TILE = 2**16
 MOST_TOP_K = 2**31 - 1
 # A hundred times the difference between with and without words is no guidance any more.
 MOST_GUIDANCE = 100.0
+# Noise that is stretched so far is none that a generator ever met.
+MOST_TRUNCATION = 2.0
 LARGEST_SEED = 2**63 - 1
 
 
@@ -245,6 +253,25 @@ class GlideSettings:
     def described(self) -> dict[str, int | float | str]:
         """Every knob by name, for a picture's metadata."""
         return _said(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DfGanSettings:
+    """The one knob of DF-GAN: noise is as in training, or cut at ±2 and multiplied by `truncation`.
+
+    Below 1 for pictures nearer to the middle, less varied and cleaner.
+    """
+
+    truncation: float | None = TRUNCATION
+
+    def __post_init__(self) -> None:
+        """Refuse what is no stretch of the noise."""
+        if self.truncation is not None:
+            _not_negative("truncation", self.truncation, MOST_TRUNCATION)
+
+    def described(self) -> dict[str, float | None]:
+        """The knob by its name, for a picture's metadata."""
+        return dataclasses.asdict(self)
 
 
 def _said(knobs: dict[str, Any]) -> dict[str, Any]:
@@ -433,9 +460,9 @@ def checked_arithmetic(model: str, *, precision: str, compile: bool) -> None:
     """Raise ValueError unless `model` multiplies in this `precision`, and can be compiled if it is to be."""
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}: choose {_listed(get_args(Precision))}")
-    if model in ("dalle1", "dalle_mini") and precision != "fp32":
+    if model in NO_UNET and precision != "fp32":
         raise ValueError(f"precision is {precision!r}: {model} has no U-Net, so leave it out")
-    if model in ("dalle1", "dalle_mini") and compile:
+    if model in NO_UNET and compile:
         raise ValueError(f"compile is for U-Nets, and {model} has none: leave it out")
 
 
@@ -477,6 +504,7 @@ def _listed(allowed: Sequence[object]) -> str:
 
 UNCLIP = PaintSettings()
 TOKENS = TokenSettings()
+DFGAN = DfGanSettings()
 # As Karlo was released: DDPM's steps, unlike those above not tuned here.
 UNCLIP_AS_RELEASED = PaintSettings(
     prior_sampler="ancestral",

@@ -1,7 +1,8 @@
 """What a painting passes through, from words to picture: one dataclass for each step of the paper's figure.
 
 DALL-E 2: Understood, Imagined, Drawn, Enlarged, EnlargedAgain. GLIDE: Read, Drawn, Enlarged. DALL-E 1 and
-DALL-E mini: Read, Written, Developed, Ranked. Each says which commissions its rows belong to, in order.
+DALL-E mini: Read, Written, Developed, Ranked. DF-GAN: Heard, Drawn. Each says which commissions its rows
+belong to, in order.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,7 @@ class Imagined:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """The decoder's small pictures in [-1, 1]: 64×64 in the paper."""
+    """The decoder's small pictures in [-1, 1], 64×64 in the paper; or a GAN's, which are its only ones."""
 
     commissions: tuple[Commission, ...]
     pictures: Float[Tensor, "b 3 h w"]
@@ -126,6 +127,15 @@ class Read:
 
     commissions: tuple[Commission, ...]
     ids: Int[Tensor, "b l"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """The words as DF-GAN hears them: token `ids`, and `sentences` s, which scale and shift its channels."""
+
+    commissions: tuple[Commission, ...]
+    ids: Int[Tensor, "b l"]
+    sentences: Float[Tensor, "b s"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from limner.clip import Clip
 from limner.pipelines.dalle1 import Dalle1
 from limner.pipelines.dalle2 import Dalle2
 from limner.pipelines.dalle_mini import DalleMini
+from limner.pipelines.dfgan import DfGan
 from limner.pipelines.glide import Glide
 from limner.pipelines.manipulations import vary
 from limner.pipelines.pictures import fingerprint
@@ -25,6 +26,7 @@ from limner.pipelines.progress import Clock, Tick
 from limner.pipelines.settings import (
     VARY_STRENGTH,
     Commission,
+    DfGanSettings,
     GlideSettings,
     PaintSettings,
     TokenSettings,
@@ -34,7 +36,7 @@ from limner.pipelines.stages import Developed, Drawn, Enlarged, EnlargedAgain, S
 from limner.server.errors import Refused
 from limner.server.pictures import MOST_PIXELS, marked, picture
 
-Settings: TypeAlias = GlideSettings | PaintSettings | TokenSettings
+Settings: TypeAlias = DfGanSettings | GlideSettings | PaintSettings | TokenSettings
 S = TypeVar("S", bound=Settings)
 D = TypeVar("D", GlideSettings, PaintSettings)
 Doing: TypeAlias = Literal["paint", "edit", "vary"]
@@ -372,10 +374,46 @@ class Writer(Painter[TokenSettings]):
         return _painted([order], stage.commissions, stage.images(), told)
 
 
-def served(name: str, painter: Dalle1 | Dalle2 | DalleMini | Glide) -> Unclip | Mender | Writer:
+class OnePass(Painter[DfGanSettings]):
+    """DF-GAN, which has nothing to be told but words."""
+
+    def __init__(self, name: str, painter: DfGan) -> None:
+        super().__init__(name, painter.sizes)
+        self.painter = painter
+
+    def settings(self, *, steps: int | None, guidance: float | None, negative_prompt: str) -> DfGanSettings:
+        """As usual."""
+        for what, given in (("steps", steps), ("guidance", guidance), ("negative_prompt", negative_prompt)):
+            if given not in (None, ""):
+                raise ValueError(
+                    f"{what} is {given!r:.22}: {self.name} paints in one pass, as it was trained, so "
+                    "leave it out"
+                )
+        return self.painter.usual
+
+    def refuse(self, order: Order) -> None:
+        """Raise ValueError for an order that cannot be painted."""
+        self.painter.paint_each(order.wanted, size=self.sides[order.side])
+
+    def paint(self, orders: Sequence[Order], check: Check) -> list[list[Painted]]:
+        """All of them, in one call."""
+        settings, own = orders[0].settings, self.sides[orders[0].side]
+        assert isinstance(settings, DfGanSettings)
+        wanted = [commission for order in orders for commission in order.wanted]
+        stages = self.painter.paint_each(wanted, size=own, settings=settings, on_tick=_ticking(check, orders))
+        images = [image for stage in stages if isinstance(stage, Drawn) for image in stage.images()]
+        told = [self.painter.metadata(one, size=own, settings=settings) for one in wanted]
+        return _dealt(orders, _painted(orders, wanted, images, told))
+
+
+def served(
+    name: str, painter: Dalle1 | Dalle2 | DalleMini | DfGan | Glide
+) -> Unclip | Mender | OnePass | Writer:
     """A painter under the name that requests call it by."""
     if isinstance(painter, Dalle2):
         return Unclip(name, painter)
+    if isinstance(painter, DfGan):
+        return OnePass(name, painter)
     return Mender(name, painter) if isinstance(painter, Glide) else Writer(name, painter)
 
 

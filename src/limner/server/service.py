@@ -12,12 +12,12 @@ from limner.pipelines.words import told_of_unknown
 from limner.server.errors import Refused
 from limner.server.gallery import Gallery
 from limner.server.metrics import Metrics
-from limner.server.painters import Check, Mender, Order, Painted, Unclip, Writer
+from limner.server.painters import Check, Mender, OnePass, Order, Painted, Unclip, Writer
 from limner.server.pictures import MOST_PIXELS, picture
 from limner.server.queue import Closed, Full, Job, Queue
 from limner.server.wire import OPENAI_EMBEDDINGS, OPENAI_IMAGES
 
-Served = Unclip | Mender | Writer
+Served = Unclip | Mender | OnePass | Writer
 Vector = list[float]
 MB = 2**20
 # The name that CLIP is served by.

@@ -14,6 +14,7 @@ from starlette.routing import Mount
 
 from limner.pipelines.dalle1 import Dalle1
 from limner.pipelines.dalle2 import Dalle2
+from limner.pipelines.dfgan import DfGan
 from limner.pipelines.glide import Glide
 from limner.server.app import create_app as create_api
 from limner.server.service import Served, Service
@@ -170,5 +171,5 @@ def _lead_on(
 
 def _kind(served: Served) -> str:
     """What a picture's file calls its painter."""
-    kinds: dict[type, str] = {Dalle1: "dalle1", Dalle2: "dalle2", Glide: "glide"}
+    kinds: dict[type, str] = {Dalle1: "dalle1", Dalle2: "dalle2", DfGan: "dfgan", Glide: "glide"}
     return kinds.get(type(served.painter), "dalle_mini")

@@ -35,6 +35,8 @@ from limner.training.state import load_state, save_state, whole_weights
 
 TRIAL_STEPS = 3
 PRECISION = "precision.txt"
+# What an optimizer's group says of its own rate: so many times the loop's.
+TIMES = "times"
 
 # (step, rows of the whole batch that belong to this process) → batch, on the CPU.
 Batches = Callable[[int, range], Batch]
@@ -53,7 +55,8 @@ class TrainConfig:
     show to be faster, for that differs from one processor to the next. `compile` has PyTorch's compiler fuse
     the network's small operators: some minutes before the first step, and a C++ compiler on a CPU, for less
     time on every other. `rule` says what moves the matrices of transformer blocks: AdamW, as everything
-    else, or Muon, which learns more from each step and wants those matrices whole, not sharded.
+    else, or Muon, which learns more from each step and wants those matrices whole, not sharded. `rates`:
+    parts of the model, by name, that AdamW moves at so many times the learning rate, as one of two rivals.
     """
 
     steps: int
@@ -71,6 +74,7 @@ class TrainConfig:
     sample_every: int
     compile: bool = False
     rule: Literal["adamw", "muon"] = "adamw"
+    rates: tuple[tuple[str, float], ...] = ()
 
 
 def known_precision(config: TrainConfig, device: torch.device, processes: int, out: Path) -> str | None:
@@ -109,10 +113,16 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
         )
     orthogonal = {id(p) for p in matrices} if config.rule == "muon" else set()
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in orthogonal]
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    times = {id(p): factor for part, factor in config.rates for p in model.get_submodule(part).parameters()}
+    groups: list[dict[str, Any]] = []
+    for factor in dict.fromkeys([1.0, *times.values()]):
+        alike = [p for p in others if times.get(id(p), 1.0) == factor]
+        # States of before there were `rates` have no such key, and runs without them go on from those.
+        own = {} if factor == 1.0 else {TIMES: factor}
+        groups += [
+            {"params": [p for p in alike if p.ndim >= 2], "weight_decay": config.weight_decay, **own},
+            {"params": [p for p in alike if p.ndim < 2], "weight_decay": 0.0, **own},
+        ]
     rate, decay = config.learning_rate, config.weight_decay
     adamw = torch.optim.AdamW(groups, lr=rate, betas=config.betas, eps=config.eps, fused=True)
     if not orthogonal:
@@ -236,7 +246,7 @@ def train(
             coming = ahead.submit(batches, step + 1, rows) if step + 1 < config.steps else None
             for optimizer in prepared:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(config, step)
+                    group["lr"] = learning_rate(config, step) * group.get(TIMES, 1.0)
             loss = loss_at(step, batch, precision)
             accelerator.backward(loss.total)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -270,7 +280,8 @@ def train(
             if sampler is not None and lead and (done % config.sample_every == 0 or done == config.steps):
                 _sample(sampler, inner, ema, out / "samples" / f"{done:08d}.png")
             if lead and done % max(1, config.steps // 5) == 0:
-                console.print(f"{name} at step {done:,}: {verdict(history, loss.warning)}")
+                said = verdict(history, loss.warning, rivals=loss.rivals)
+                console.print(f"{name} at step {done:,}: {said}")
             if ending.is_set() and done < config.steps:
                 raise LimnerError(f"stopped after step {done:,} of {name}, as told: go on with --resume")
     with ema.applied(inner):

@@ -90,10 +90,11 @@ class History:
         return statistics.median(values[name] for values in self.last if name in values)
 
 
-def verdict(history: History, warning: str | None = None) -> str:
+def verdict(history: History, warning: str | None = None, *, rivals: bool = False) -> str:
     """One line on how a run is doing, and what to try if it is not doing well.
 
     `warning`: what the objective says of the model itself, which the loss may not show; it comes first.
+    `rivals`: the loss is of a game, and stands still where neither side gains on the other.
     """
     if not history.losses:
         return "no step taken yet"
@@ -113,6 +114,6 @@ def verdict(history: History, warning: str | None = None) -> str:
         return f"UNSTEADY: {found}; {share:.0%} of steps were clipped: try half the learning rate"
     if loss > 0.98 * baseline:
         return f"NOT LEARNING: {found}: check captions and pictures, or raise the learning rate"
-    if len(history.losses) > 200 and loss > 0.98 * early:
+    if not rivals and len(history.losses) > 200 and loss > 0.98 * early:
         return f"STALLED: {found}, and {early:.4g} early on: try another learning rate or a larger model"
     return f"healthy: {found}; {share:.0%} of steps clipped"

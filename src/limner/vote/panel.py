@@ -24,7 +24,7 @@ from torch import Tensor
 
 from limner.data.folder import read
 from limner.data.sample import sample_dir
-from limner.evaluation.coverage import K, spread
+from limner.evaluation.coverage import realism, spread
 from limner.evaluation.recognition import Judge, load_judge
 from limner.pipelines.embedding import pictured, reader, worded
 from limner.pipelines.pictures import open_picture
@@ -63,22 +63,10 @@ class PanelJudge:
         self, question: Question, caption: str, features: Sequence[Float[Tensor, "_n d"]]
     ) -> list[float] | None:
         if question == "realism":
-            return [realism(one, self.real) for one in features]
+            return [realism(self.real, one[:1])[0].item() for one in features]
         if question == "diversity":
             return [spread(one, ["grid"] * len(one))[0] for one in features]
         return self.fits(torch.cat([*features]), caption)
-
-
-def realism(features: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> float:
-    """max_r reach(r) / |x − r| over real features r, of the first picture x; equation 3.
-
-    Half of the real ones, those with the largest reach, are left out, as the paper does.
-    """
-    real = real.double()
-    reach = torch.cdist(real, real).topk(min(K + 1, len(real)), largest=False).values[:, -1]
-    kept = reach <= reach.median()
-    away = torch.cdist(features[:1].double(), real[kept])[0].clamp_min(1e-12)
-    return float((reach[kept] / away).max())
 
 
 def by_clip(*, weights: Path | None, device: str) -> PanelJudge:

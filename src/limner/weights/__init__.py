@@ -1,7 +1,8 @@
 """What ships: weights trained by the recipes in this repository, one folder for each model.
 
 `weights/dalle2/` holds `clip`, `prior`, `decoder` and `upsampler`, each a checkpoint folder;
-`weights/dalle1/` holds `transformer` and `dvae`, `weights/glide/` `base`, `upsampler` and `clip`.
+`weights/dalle1/` holds `transformer` and `dvae`, `weights/glide/` `base`, `upsampler` and `clip`,
+`weights/dfgan/`, once it is there, `generator` and `text`.
 `weights/vae/` is one, `weights/vqvae/` holds `autoencoder` and `prior`, `weights/vqvae2/` holds
 `autoencoder`, `top` and `bottom`.
 """
@@ -13,7 +14,12 @@ from limner.errors import LimnerError
 
 # Painters: what `limner train` calls them, and what it needs besides pictures. They are left in OUT/line, all
 # else in OUT/model.
-PAINTERS = {"dalle1": ("dalle1", " --dvae DVAE"), "dalle2": ("line", ""), "glide": ("glide", "")}
+PAINTERS = {
+    "dalle1": ("dalle1", " --dvae DVAE"),
+    "dalle2": ("line", ""),
+    "dfgan": ("dfgan", " --clip CLIP"),
+    "glide": ("glide", ""),
+}
 # What does not lie under its own name.
 PLACES = {"dvae": "dalle1/dvae"}
 
