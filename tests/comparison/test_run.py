@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from limner.cli import main
@@ -241,5 +240,9 @@ def test_a_cost_is_measured_in_a_process_of_its_own(lines, tmp_path):
     stamp = kept.stat().st_mtime_ns
     assert cost(work, tmp_path, weights="abc", device="cpu", precision="fp32") == found
     assert kept.stat().st_mtime_ns == stamp
+    # What is damaged, or of other weights, is measured anew.
     kept.write_text("{}")
-    assert torch.get_num_threads() >= 1
+    assert cost(work, tmp_path, weights="abc", device="cpu", precision="fp32").seconds > 0
+    assert json.loads(kept.read_text())["weights"] == "abc"
+    assert cost(work, tmp_path, weights="def", device="cpu", precision="fp32").weights == "def"
+    assert json.loads(kept.read_text())["weights"] == "def"

@@ -17,11 +17,11 @@ from limner.server.service import closing
 PAGE = "https://page.example"
 
 
-def door(app, *, at_once=8, arriving=60.0):
+def door(app, *, at_once=8, arriving=60.0, hosts=()):
     return Door(
         app,
         keys=(),
-        origins=Origins(hosts=(), public=None, allowed=()),
+        origins=Origins(hosts=hosts, public=None, allowed=()),
         at_once=at_once,
         body=10_000,
         arriving=arriving,
@@ -189,6 +189,26 @@ def test_a_browser_that_asks_for_an_allowed_page_is_told_what_it_may_without_a_k
         locked = http.get("/v1/models", headers={"Origin": PAGE})
         assert locked.status_code == 401
         assert locked.headers["access-control-allow-origin"] == PAGE
+
+
+def test_nothing_further_in_lets_pages_of_others_read():
+    """As the studio's framework would have it of any page on localhost."""
+
+    async def generous(_, __, send):
+        origin = (b"Access-Control-Allow-Origin", b"http://localhost:3000")
+        mine = [origin, (b"access-control-allow-credentials", b"true"), (b"x-own", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": mine})
+        await send({"type": "http.response.body"})
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    asked = scope("/studio/")
+    asked["headers"] = [(b"host", b"localhost:8000"), (b"origin", b"http://localhost:3000")]
+    sent = Sent()
+    asyncio.run(door(generous, hosts=("localhost",))(asked, receive, sent))
+    assert sent.status == 200
+    assert [name.lower() for name, _ in sent[0]["headers"]] == [b"x-own"]
 
 
 @pytest.mark.parametrize(

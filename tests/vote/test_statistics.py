@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limner.evaluation.intervals import Z, score, wilson
+from limner.evaluation.intervals import Z, score, student, wilson
 from limner.vote import elo
 from limner.vote.agreement import agreement, fleiss, krippendorff
 from limner.vote.power import independent, needs
-from limner.vote.shares import majority, share, student
+from limner.vote.shares import majority, share
 from limner.vote.significance import beyond, deviations, holm, more, order, sides, sign_flips
 from limner.vote.tally import Ballot
 

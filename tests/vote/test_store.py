@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -125,6 +126,26 @@ def test_threads_and_processes_take_turns(tmp_path):
     assert len(stores[0].votes()) == len(stores[1].votes()) == 10
     for store in stores:
         store.close()
+
+
+def test_a_vote_that_cannot_be_kept_is_not_shown_as_kept(tmp_path, monkeypatch):
+    """Somebody else reads the file for longer than is waited for, so that nothing can be committed."""
+    monkeypatch.setattr("limner.vote.store.PATIENCE", 0.1)
+    path = tmp_path / FILES["people"]
+    store = Store(path, "people")
+    anna = store.join("anna")
+    store.ask(anna, TASKS)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM facts").fetchone()
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        store.vote(store.waiting(anna)[0], "left", 1.0)
+    assert store.progress(anna) == (0, 5)
+    reader.execute("COMMIT")
+    store.vote(store.waiting(anna)[0], "left", 1.0)
+    assert store.progress(anna) == (1, 5)
+    reader.close()
+    store.close()
 
 
 def test_votes_are_written_through(store):

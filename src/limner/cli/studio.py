@@ -43,8 +43,10 @@ class Studio(Options):
 
                 webbrowser.open(address)
 
-        # Whoever reaches it may paint, but not read and write the folders of this machine.
-        app = create_app(service, trains=bool(service.keys) or loopback(self.host))
+        # Whoever reaches it may paint, but not read and write the folders of this machine. Behind a proxy or
+        # another address others reach it though it listens on loopback only.
+        alone = loopback(self.host) and self.proxy is None and self.url is None
+        app = create_app(service, trains=bool(service.keys) or alone)
         run(
             service,
             host=self.host,

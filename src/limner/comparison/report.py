@@ -94,7 +94,8 @@ def markdown(of: Comparison, pictures: list[Shown], *, folder: str, title: str) 
 def as_markdown(table: Table) -> str:
     """A table; what would end a cell is spelled out."""
     lines = [table.header, ("---",) * len(table.header), *table.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    cells = [[html.escape(cell, quote=False).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 STYLE = """

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 
 from PIL import Image, ImageFilter
 
-# The paper's.
-RADII = (0.0, 1.0, 2.0, 4.0, 8.0)
 OF = 256
 
 

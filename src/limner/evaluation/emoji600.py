@@ -1,4 +1,4 @@
-"""Six hundred prompts that every painter is asked for, fixed once: a campaign changes weights, never these.
+"""Six hundred prompts that every painter is asked for, fixed once: training changes weights, never these.
 
 Five groups, each of what the judge knows, chosen by hash: 200 names in a style that training has seen them
 in; 100 pairs of style and name that it has never seen together; 100 names paraphrased, by keywords that share

@@ -140,5 +140,18 @@ def around(value: float, resampled: Sequence[float], total: int) -> Estimate:
     sample of the same size may be off, not how far from that of endlessly many pictures.
     """
     spread = np.asarray(resampled, np.float64)
-    low, high = np.quantile(spread - spread.mean(), [0.025, 0.975])
-    return Estimate(value=value, low=value + float(low), high=value + float(high), total=total)
+    # Few are drawn where each is dear, and the outermost of twenty are no 95 %: Student's is for so many.
+    half = student(len(spread) - 1) * float(spread.std(ddof=1)) * math.sqrt(1 + 1 / len(spread))
+    return Estimate(value=value, low=value - half, high=value + half, total=total)
+
+
+def student(degrees: int) -> float:
+    """The 97.5 % point of Student's t, to 0.5 % from three degrees of freedom; Abramowitz & Stegun 26.7.5."""
+    z, v = Z, float(degrees)
+    terms = (
+        (z**3 + z) / (4 * v),
+        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2),
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3),
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4),
+    )
+    return z + math.fsum(terms)

@@ -271,7 +271,11 @@ def run(
     gallery = open_gallery(folders, size=model.resolution, share=share)
     embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)
     told = Told(embeddings)
-    if prior is not None and recipe.imagined:
+    if prior is not None:
+        if not recipe.imagined:
+            raise ValueError(
+                f"prior is '{prior}': this recipe tells its decoder nothing imagined, so leave it out"
+            )
         guessed = told_of(reader, gallery, prior, out=out, device=device)
         told = Told(embeddings, guessed, recipe.imagined)
     batches = PictureBatches(gallery, told, tokenizer, context, recipe.train.seed)

@@ -87,7 +87,7 @@ def run(
         resume=resume,
         device=device,
         clip=reader,
-        prior=imagining,
+        prior=imagining if recipe.decoder.imagined else None,
     )
     upsampler.run(
         recipe.upsampler, folders=folders, share=share, out=out / "upsampler", resume=resume, device=device

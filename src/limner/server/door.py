@@ -96,13 +96,20 @@ class Door:
 
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = MutableHeaders(raw=list(message.get("headers", [])))
-                more.update(readable)
-                more.add_vary_header("Origin")
+                # Who may read is said here and nowhere further in: a page's framework has rules of its own.
+                raw = [
+                    (name, value)
+                    for name, value in message.get("headers", [])
+                    if not name.lower().startswith(b"access-control-")
+                ]
+                more = MutableHeaders(raw=raw)
+                if readable:
+                    more.update(readable)
+                    more.add_vary_header("Origin")
                 message = {**message, "headers": more.raw}
             await send(message)
 
-        await self._let_in(scope, receive, telling if readable else send, headers)
+        await self._let_in(scope, receive, telling, headers)
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         key = self._key(headers)

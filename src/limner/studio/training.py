@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 import limner
 from limner.server.errors import Refused
+from limner.training import TrainConfig
 
 Room: TypeAlias = Literal["line", "glide", "clip", "vae", "dvae"]
 Size: TypeAlias = Literal["toy", "small"]
@@ -67,7 +68,8 @@ class Plan:
             return self.steps
         recipe = getattr(import_module(f"limner.recipes.{self.room}"), self.size)()
         if self.room == "line":
-            return sum(part.train.steps for part in vars(recipe).values())
+            legs = [leg for part in vars(recipe).values() for leg in vars(part).values()]
+            return sum(leg.steps for leg in legs if isinstance(leg, TrainConfig))
         return recipe.train.steps if hasattr(recipe, "train") else None
 
 
@@ -156,7 +158,10 @@ class Training:
 def curves(out: Path) -> dict[str, list[tuple[int, float]]]:
     """The loss of every part that a run in `out` has trained so far, step by step, by the part's folder."""
     found: dict[str, list[tuple[int, float]]] = {}
-    logs = sorted([*out.glob(LOG), *out.glob(f"*/{LOG}")], key=lambda path: path.stat().st_ctime)
+    logs = sorted(
+        [*out.glob(LOG), *out.glob(f"*/{LOG}"), *out.glob(f"*/*/{LOG}")],
+        key=lambda path: path.stat().st_ctime,
+    )
     for path in logs:
         rows = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -172,7 +177,7 @@ def curves(out: Path) -> dict[str, list[tuple[int, float]]]:
 
 def samples(out: Path, most: int = 3) -> list[Path]:
     """The pictures that a run has painted to be looked at, the newest first."""
-    found = [*out.glob("samples/*.png"), *out.glob("*/samples/*.png")]
+    found = [path for depth in ("", "*/", "*/*/") for path in out.glob(f"{depth}samples/*.png")]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:most]
 
 

@@ -275,14 +275,16 @@ def train(
             if step % 10 == 0:
                 accelerator.log(values | {"learning_rate": learning_rate(config, step)}, step=step)
             done = step + 1
-            if done % config.save_every == 0 or done == config.steps or ending.is_set():
+            # Asked once: who is told to stop after this waits for the next step, which is then saved.
+            told = ending.is_set()
+            if done % config.save_every == 0 or done == config.steps or told:
                 save_state(states, step=done, model=inner, ema=ema, optimizers=optimizers)
             if sampler is not None and lead and (done % config.sample_every == 0 or done == config.steps):
                 _sample(sampler, inner, ema, out / "samples" / f"{done:08d}.png")
             if lead and done % max(1, config.steps // 5) == 0:
                 said = verdict(history, loss.warning, rivals=loss.rivals)
                 console.print(f"{name} at step {done:,}: {said}")
-            if ending.is_set() and done < config.steps:
+            if told and done < config.steps:
                 raise LimnerError(f"stopped after step {done:,} of {name}, as told: go on with --resume")
     with ema.applied(inner):
         weights = whole_weights(inner)

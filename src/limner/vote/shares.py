@@ -6,7 +6,6 @@ worth (Kish 1965; Korn & Graubard 1998), the bootstrap draws whole prompts. Neit
 those who were asked.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from limner.evaluation.intervals import Estimate, Z, bootstrap, score
+from limner.evaluation.intervals import Estimate, Z, bootstrap, score, student
 from limner.vote.tally import Ballot
 
 # How many a majority is of, as it was for DALL-E 1.
@@ -88,18 +87,6 @@ def clustered(residuals: Float[np.ndarray, "n"], groups: Sequence[str]) -> float
     order = {name: row for row, name in enumerate(dict.fromkeys(groups))}
     sums = np.bincount([order[name] for name in groups], weights=residuals)
     return float(np.square(sums).sum() * len(sums) / max(1, len(sums) - 1))
-
-
-def student(degrees: int) -> float:
-    """The 97.5 % point of Student's t, to 0.5 % from three degrees of freedom; Abramowitz & Stegun 26.7.5."""
-    z, v = Z, float(degrees)
-    terms = (
-        (z**3 + z) / (4 * v),
-        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2),
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3),
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4),
-    )
-    return z + math.fsum(terms)
 
 
 def majority(ballots: Sequence[Ballot], *, of: int = FIVE) -> Majority | None:

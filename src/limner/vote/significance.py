@@ -118,6 +118,8 @@ def more(found: Share, *, level: float = LEVEL) -> More | None:
     if lead == 0:
         return None
     wanted = each * (deviations(1 - level / 2) + deviations(POWER)) ** 2 / lead**2
+    # However clear they are: of fewer prompts no flipping of signs reaches the level.
+    wanted = max(wanted, 1 + math.log2(1 / level))
     prompts = max(0, math.ceil(wanted) - found.prompts)
     if prompts > MOST_PROMPTS:
         return None

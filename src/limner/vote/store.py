@@ -107,10 +107,12 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                # A commit may fail too, and what is then left open would look saved from here.
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Let go of the file."""

@@ -245,12 +245,18 @@ def _points(points: float | None) -> str:
 TITLES = {"people": "What people preferred", "panel": "What a stand-in panel preferred"}
 
 
+def spelled(cell: str) -> str:
+    """A cell of a Markdown table, of which nothing is markup."""
+    return escape(cell, quote=False).replace("|", "\\|")
+
+
 def markdown(measured: Measured, found: Sequence[Section]) -> str:
     """For reading as text."""
     parts = [f"# {TITLES[measured.whose]}", opening(measured)]
     for section in found:
         lines = [section.header, ("---",) * len(section.header), *section.rows]
-        rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        # Names are whatever raters typed: as text they stay text, wherever Markdown is shown.
+        rows = ["| " + " | ".join(spelled(cell) for cell in line) + " |" for line in lines]
         parts += [f"## {section.title}", section.text, "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 
