@@ -232,7 +232,7 @@ def test_pictures_pass_by_and_only_features_stay():
             alive -= 1
 
     eyes = Eyes("nobody", "nobody", 3, lambda images: torch.ones(len(images), 3))
-    found = look(eyes, (Counted() for _ in range(200)), total=200)  # type: ignore[misc]
+    found = look(eyes, (Counted() for _ in range(200)), total=200)
     assert found.shape == (200, 3)
     assert most <= 64
     assert [len(one) for one in stream(eyes, iter([]), total=0)] == []

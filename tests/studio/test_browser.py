@@ -19,6 +19,7 @@ from limner.data.sample import sample_dir
 
 selenium = pytest.importorskip("selenium")
 
+# Below the line that skips all of this where there is no selenium (E402).
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.chrome.service import Service as Driver  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402

@@ -27,7 +27,7 @@ class Studio(Options):
 
     def prepare(self) -> None:
         """Load the page's packages, so that one that is missing is said at once."""
-        import limner.studio.page  # noqa: F401
+        import limner.studio.page  # noqa: F401 (loaded for its own sake: it fails where Gradio is missing)
 
     def run(self) -> None:
         """Serve the page and the API."""

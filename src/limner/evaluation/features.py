@@ -48,6 +48,7 @@ class Trunk(nn.Module):
 
     def named(self, features: Float[Tensor, "b 1280"]) -> Float[Tensor, "b 1000"]:
         """The same of features."""
+        # The package has no types, so that a layer of its network might be a tensor for all mypy knows.
         logits: Tensor = self.network._fc(features)  # type: ignore[operator]
         return logits
 

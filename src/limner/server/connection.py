@@ -17,6 +17,7 @@ class Connection(H11Protocol):
 
     _late: asyncio.TimerHandle | None = None
 
+    # Narrower than asyncio's, as uvicorn's own is, which this one calls.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The connection stands, and nothing was asked yet."""
         super().connection_made(transport)
