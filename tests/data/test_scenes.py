@@ -81,6 +81,21 @@ def test_nothing_that_is_held_out_is_shown_in_training() -> None:
     assert not train & test
 
 
+@pytest.mark.parametrize("kind", scenes.KINDS)
+def test_a_kind_that_is_asked_for_is_the_only_one(kind: scenes.Kind) -> None:
+    pool = scenes.sprites(read(sample_dir()).records)
+    drawn = [scenes.compose(pool, seed=0, number=number, size=8, kind=kind)[1] for number in range(30)]
+    for scene in drawn:
+        names = [item.name for item in scene.items]
+        assert {
+            "one": len(names) == 1,
+            "count": len(names) > 1 and len(set(names)) == 1,
+            "pair": len(names) == 2 and scene.relation is not None,
+            "several": len(names) > 2 and len(set(names)) == len(names),
+        }[kind]
+    assert (kind == "one") == any(item.colour for scene in drawn for item in scene.items)
+
+
 def test_what_is_held_out_is_so_from_both_sides() -> None:
     turned = 0
     for relation, back in scenes.BACK.items():

@@ -62,6 +62,9 @@ class Scenes:
     """Pixels a side."""
     seed: int = 0
     """The same seed, the same scenes."""
+    kind: Literal["one", "count", "pair", "several"] | None = None
+    """Only scenes of one thing, mostly in a colour that it may never have, of the same thing some times, of
+    two and how they lie, or of several; all of these if not given."""
 
     def run(self) -> None:
         """Compose, and print the folder."""
@@ -71,7 +74,9 @@ class Scenes:
         try_writing(self.out)
         from limner.data.scenes import write
 
-        print(write(self.sprites, self.out, count=self.count, size=self.pixels, seed=self.seed))
+        print(
+            write(self.sprites, self.out, count=self.count, size=self.pixels, seed=self.seed, kind=self.kind)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,9 @@ Relation = Literal["to the left of", "to the right of", "above", "below"]
 # What `_make` writes, and what it leaves when it is killed on the way.
 MADE = re.compile(r"(train|test)/\d{3,}/(\d{6,}\.png|\.\d{6,}\.png\.part)")
 RELATIONS: tuple[Relation, ...] = ("to the left of", "to the right of", "above", "below")
+# What a scene may be of, and how often: one thing, the same some times, two and how they lie, three or four.
+Kind = Literal["one", "count", "pair", "several"]
+KINDS: dict[Kind, int] = {"one": 3, "count": 3, "pair": 5, "several": 1}
 BACK: dict[Relation, Relation] = {
     "to the left of": "to the right of",
     "to the right of": "to the left of",
@@ -148,16 +151,16 @@ def paintable(sprite: Sprite, colour: str) -> bool:
 
 
 def compose(
-    pool: Sequence[Sprite], *, seed: int, number: int, size: int, test: bool = False
+    pool: Sequence[Sprite], *, seed: int, number: int, size: int, test: bool = False, kind: Kind | None = None
 ) -> tuple[Image.Image, Scene]:
     """Scene `number`: an RGBA picture of size × size pixels, transparent around the sprites, and its layout.
 
-    `test` asks for held-out combinations only; otherwise there are none of them.
+    `test` asks for held-out combinations only; otherwise there are none of them. `kind`: of this kind only.
     """
     for attempt in range(ATTEMPTS):
         choose = random.Random(mix("scene", seed, number, attempt))
-        kind = choose.choices(("one", "count", "pair", "several"), weights=(3, 3, 5, 1))[0]
-        made = {"one": _one, "count": _count, "pair": _pair, "several": _several}[kind](pool, choose)
+        of = kind or choose.choices([*KINDS], weights=[*KINDS.values()])[0]
+        made = {"one": _one, "count": _count, "pair": _pair, "several": _several}[of](pool, choose)
         if made is None:
             continue
         scene, files = made
@@ -304,6 +307,7 @@ class _Job:
     size: int
     seed: int
     test: bool
+    kind: Kind | None
 
 
 def _file(number: int, test: bool) -> str:
@@ -311,7 +315,9 @@ def _file(number: int, test: bool) -> str:
 
 
 def _make(job: _Job, number: int) -> dict[str, object]:
-    picture, scene = compose(job.pool, seed=job.seed, number=number, size=job.size, test=job.test)
+    picture, scene = compose(
+        job.pool, seed=job.seed, number=number, size=job.size, test=job.test, kind=job.kind
+    )
     file = _file(number, job.test)
     path = job.out / file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -335,9 +341,12 @@ def write(
     size: int,
     seed: int = 0,
     tests: int = 500,
+    kind: Kind | None = None,
     workers: int | None = None,
 ) -> Path:
     """Draw `count` scenes for training and `tests` held-out ones from the sprites in `folder`.
+
+    Of all kinds, or of one `kind` only.
 
     `captions.jsonl` is removed first and written last: a folder without it is an unfinished one, and running
     again draws it whole. Scenes of an earlier list that this one does not name are removed; nothing else is.
@@ -357,7 +366,7 @@ def write(
     rows: list[dict[str, object]] = []
     with ProcessPoolExecutor(workers) as executor:
         for test, number in ((False, count), (True, tests)):
-            job = _Job(pool, out, size, seed, test)
+            job = _Job(pool, out, size, seed, test, kind)
             made = executor.map(_make, [job] * number, range(number), chunksize=100)
             rows += watched(made, "drawing held-out scenes" if test else "drawing scenes", total=number)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

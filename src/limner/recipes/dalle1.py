@@ -242,11 +242,15 @@ def unigram_loss(seen: CaptionedTokens, config: Dalle1Config) -> float:
 
 
 def assemble(out: Path, tokenizer: CaptionTokenizer, dvae: Path) -> Path:
-    """Gather the finished transformer, its words and the dVAE in `out/line`, in bfloat16, as they ship."""
+    """Gather the finished transformer, its words and the dVAE in `out/line`, as they ship.
+
+    In bfloat16, and the transformer's large matrices in eight bits.
+    """
     line = out / "line"
     if rank() == 0:
         config, state = checkpoint.load(out / "model", Dalle1Config)
-        checkpoint.save(line / "transformer", state, config, dtype=torch.bfloat16)
+        coarse = checkpoint.matrices(state)
+        checkpoint.save(line / "transformer", state, config, dtype=torch.bfloat16, coarse=coarse)
         tokenizer.save(line / "transformer" / VOCABULARY)
         dvae_config, dvae_state = checkpoint.load(dvae, DVaeConfig)
         checkpoint.save(line / "dvae", dvae_state, dvae_config, dtype=torch.bfloat16)
