@@ -6,7 +6,7 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
@@ -78,10 +79,17 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service, *, home: str = "/docs", guarded: tuple[str, ...] = ()) -> FastAPI:
+def create_app(
+    service: Service,
+    *,
+    home: str = "/docs",
+    guarded: tuple[str, ...] = (),
+    known: Callable[[Headers], bool] = lambda _: False,
+) -> FastAPI:
     """The API of a service, as an ASGI application. It is let go of when the application ends.
 
-    `home`: where the address without a path leads. `guarded`: what begins so asks for a key by itself.
+    `home`: where the address without a path leads. `guarded`: what begins so asks for a key by itself, and
+    `known` says by the head of a request whether it is from somebody who was let in there.
     """
 
     @contextlib.asynccontextmanager
@@ -114,6 +122,7 @@ def create_app(service: Service, *, home: str = "/docs", guarded: tuple[str, ...
         arriving=limits.arriving,
         metrics=service.metrics,
         guarded=guarded,
+        known=known,
     )
     _add_failures(app)
     _add_painting(app, service, unpacking)
