@@ -61,6 +61,8 @@ def create_app(service: Service, *, trains: bool = True) -> FastAPI:
         known=lambda headers: any(logged_in(page, headers) for page in pages(app)),
     )
 
+    app.state.training = training
+
     @app.get(MANIFEST, include_in_schema=False)
     async def manifest() -> dict[str, Any]:
         return {"name": TITLE, "short_name": "limner", "start_url": f"{PLACE}/", "display": "browser"}
@@ -106,6 +108,13 @@ def let_go(app: FastAPI) -> None:
     """End what open pages hold on to, in the loop that serves them; a page never lets go by itself."""
     for page in pages(app):
         page.stop_event.set()
+
+
+def give_up(app: FastAPI) -> None:
+    """Tell a run that was begun on the page to save what it has, and wait for nothing."""
+    training: Training | None = app.state.training
+    if training is not None:
+        training.abandon()
 
 
 def pages(app: FastAPI) -> list[App]:
