@@ -1,5 +1,7 @@
 """Prior and decoder of the newer kind, from pictures to weights, with networks that learn in seconds."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from limner import checkpoint
+from limner.cli import main
 from limner.clip import Clip, unit
 from limner.dalle2.decoder import DecoderConfig
 from limner.dalle2.objective import EmbeddingsOfBoth, by_heart_objective, clip_reader
@@ -235,3 +238,35 @@ def test_a_prior_leans_to_noisy_levels():
     # The noisier of two is at two thirds on average, one alone at a half; the error of 256 is below .02.
     assert heard[0].mean().item() / 999 == pytest.approx(1 / 2, abs=0.06)
     assert heard[1].mean().item() / 999 == pytest.approx(2 / 3, abs=0.06)
+
+
+def test_told_to_end_between_two_trainings_the_command_stops_and_goes_on(
+    painted, seen, tmp_path, monkeypatch
+):
+    """`limner train decoder`, whose sketch comes first: the signal comes in that one's last step."""
+    told: list[None] = []
+    tiny, sketches = tiny_decoder(), decoder.sketches
+
+    def stopping(*given):
+        sample = sketches(*given)
+
+        def sampled(model):
+            if not told:
+                told.append(None)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return sample(model)
+
+        return sampled
+
+    monkeypatch.setattr(decoder, "toy", lambda: tiny)
+    monkeypatch.setattr(decoder, "sketches", stopping)
+    out = tmp_path / "run"
+    command = ["train", "decoder", "--size", "toy", "--data", str(sample_dir()), "--out", str(out)]
+    command += ["--clip", str(seen), "--device", "cpu"]
+    assert main(command) == 2
+    assert (out / "sketch" / "model").is_dir()
+    assert not (out / "log.jsonl").exists()
+    assert main([*command, "--resume"]) == 0
+    _, whole = checkpoint.load(painted / "model", DecoderConfig)
+    _, again = checkpoint.load(out / "model", DecoderConfig)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
