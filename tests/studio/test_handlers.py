@@ -5,6 +5,9 @@ import pytest
 from PIL import Image
 from starlette.requests import Request
 
+import limner
+from limner.server import Service
+from limner.server.painters import served
 from limner.studio.edit import MEND, REDRAW
 from limner.studio.page import build
 from limner.studio.shown import data_url
@@ -106,3 +109,24 @@ def test_comparing(press):
     assert html.count("weights in memory") == 3
     note, _ = press("compare_tab.<locals>.work", " ", "3")
     assert 'role="alert"' in note
+
+
+@pytest.mark.parametrize("tab", ["paint", "edit", "vary"])
+def test_the_sizes_follow_the_painter(painters, tab):
+    """Small ones, and those that ship, which are larger."""
+    kind = {"paint": "dalle1", "edit": "glide", "vary": "dalle2"}[tab]
+    large = limner.load(kind)
+    assert set(large.sizes) != set(painters[kind].sizes)
+    service = Service([served("small", painters[kind]), served("large", large)])
+    page = build(service, None)
+    found = {one.elem_id: one for one in page.blocks.values() if hasattr(one, "elem_id")}
+    model, size = found[f"lm-{tab}-model"], found[f"lm-{tab}-size"]
+    (follows,) = (one for one in page.fns.values() if (model._id, "change") in one.targets)
+    assert follows.outputs == [size]
+    for name, painter in (("large", large), ("small", painters[kind])):
+        changed = follows.fn(name)
+        sides = [side for _, side in changed.choices]
+        assert sides == list(painter.sizes)
+        assert changed.value in sides
+    assert [side for _, side in size.choices] == sides
+    service.end()
