@@ -1,5 +1,8 @@
 """Prior and decoder of the newer kind, from pictures to weights, with networks that learn in seconds."""
 
+import os
+import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +11,17 @@ import pytest
 import torch
 
 from limner import checkpoint
+from limner.cli import main
 from limner.clip import Clip, unit
 from limner.dalle2.decoder import DecoderConfig
 from limner.dalle2.objective import EmbeddingsOfBoth, by_heart_objective, clip_reader
 from limner.dalle2.prior_diffusion import ByHeart, Prior, PriorConfig
 from limner.dalle2.sketch import SketchConfig
+from limner.data.folder import read
 from limner.data.loader import open_gallery
 from limner.data.sample import sample_dir
 from limner.draws import Draws
+from limner.errors import LimnerError
 from limner.layers.trunk import TrunkConfig
 from limner.recipes import clip, decoder, embeddings, imagined, prior
 
@@ -235,3 +241,73 @@ def test_a_prior_leans_to_noisy_levels():
     # The noisier of two is at two thirds on average, one alone at a half; the error of 256 is below .02.
     assert heard[0].mean().item() / 999 == pytest.approx(1 / 2, abs=0.06)
     assert heard[1].mean().item() / 999 == pytest.approx(2 / 3, abs=0.06)
+
+
+def test_told_to_end_between_two_trainings_the_command_stops_and_goes_on(
+    painted, seen, tmp_path, monkeypatch
+):
+    """`limner train decoder`, whose sketch comes first: the signal comes in that one's last step."""
+    told: list[None] = []
+    tiny, sketches = tiny_decoder(), decoder.sketches
+
+    def stopping(*given):
+        sample = sketches(*given)
+
+        def sampled(model):
+            if not told:
+                told.append(None)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return sample(model)
+
+        return sampled
+
+    monkeypatch.setattr(decoder, "toy", lambda: tiny)
+    monkeypatch.setattr(decoder, "sketches", stopping)
+    out = tmp_path / "run"
+    command = ["train", "decoder", "--size", "toy", "--data", str(sample_dir()), "--out", str(out)]
+    command += ["--clip", str(seen), "--device", "cpu"]
+    assert main(command) == 2
+    assert (out / "sketch" / "model").is_dir()
+    assert not (out / "log.jsonl").exists()
+    assert main([*command, "--resume"]) == 0
+    _, whole = checkpoint.load(painted / "model", DecoderConfig)
+    _, again = checkpoint.load(out / "model", DecoderConfig)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_a_run_goes_on_with_the_prior_that_it_began_with(seen, tmp_path):
+    config = tiny_prior().model
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        checkpoint.save(folder, Prior(config).state_dict(), config)
+    few = tmp_path / "few"
+    few.mkdir()
+    for number, record in enumerate(read(sample_dir()).records[:8]):
+        (few / f"{number}.png").write_bytes(record.file.read_bytes())
+        (few / f"{number}.txt").write_text(record.captions[0])
+    tiny = tiny_decoder()
+    recipe = replace(tiny, imagined=0.5, model=replace(tiny.model, sketch=None), sketch=None)
+    told, plain = tmp_path / "told", tmp_path / "plain"
+    decoder.run(recipe, **given(told, seen, prior=one, folders=[few]))
+    decoder.run(recipe, **given(plain, seen, folders=[few]))
+    digests = checkpoint.digest(one), checkpoint.digest(other)
+    assert digests[0] != digests[1]
+    mine, yours = (f"'{folder}' ({digest})" for folder, digest in zip((one, other), digests, strict=True))
+    for run, prior_, said in (
+        (told, other, f"prior is {yours}: the run in '{told}' began with {mine}; give that, or"),
+        (told, None, f"prior is missing: the run in '{told}' began with {mine}; give that, or"),
+        (plain, one, f"prior is {mine}: the run in '{plain}' began without one; leave it out, or"),
+    ):
+        before = (run / "log.jsonl").read_bytes()
+        with pytest.raises(ValueError, match=f"^{re.escape(said)} choose another --out$"):
+            decoder.run(recipe, **given(run, seen, prior=prior_, resume=True, folders=[few]))
+        assert (run / "log.jsonl").read_bytes() == before
+    # The same weights in another place are the same prior, and who must not begin anew changes no note.
+    moved = one.rename(tmp_path / "moved")
+    with pytest.raises(LimnerError, match="already holds a run"):
+        decoder.run(recipe, **given(told, seen, prior=other, folders=[few]))
+    decoder.run(recipe, **given(told, seen, prior=moved, resume=True, folders=[few]))
+    decoder.run(recipe, **given(plain, seen, resume=True, folders=[few]))
+    # Nothing is known of runs that began before it was noted.
+    (told / "prior.txt").unlink()
+    decoder.run(recipe, **given(told, seen, prior=other, resume=True, folders=[few]))

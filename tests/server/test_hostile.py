@@ -2,15 +2,19 @@
 
 import base64
 import io
+import re
 import socket
 import struct
 import zlib
+from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+import limner
 
 JSON = {"Content-Type": "application/json"}
 
@@ -22,6 +26,9 @@ def shape(answer, status, param=None):
     assert error["type"] in ("invalid_request_error", "rate_limit_error", "server_error")
     assert error["message"]
     assert "\n" not in error["message"]
+    # Neither a trace nor where limner lies.
+    assert not re.search(r"Traceback|site-packages|\.py\b", answer.text)
+    assert str(Path(limner.__file__).parent) not in answer.text
     assert error["param"] == param
     return error["message"]
 

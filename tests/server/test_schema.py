@@ -4,6 +4,7 @@ A few cases of every route here; `LIMNER_CASES=500` for as many as one has patie
 """
 
 import os
+import re
 
 import hypothesis
 import pytest
@@ -20,7 +21,20 @@ from schemathesis.specs.openapi.checks import (
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CASES = int(os.environ.get("LIMNER_CASES", "8"))
+# What a trace or a path of the machine would show itself by.
+TOLD = re.compile(r"Traceback|File \\?\"|site-packages|\.py\b|/(?:home|root|tmp|usr|var)/")
+
+
+def tells_nothing_of_the_machine(_, response, case):
+    """Beyond what the request said itself, of which a message repeats a part."""
+    if "json" in response.headers.get("content-type", [""])[0]:
+        sent = f"{case.body} {case.path_parameters} {case.query} {case.headers}"
+        told = {found for found in TOLD.findall(response.text) if found not in sent}
+        assert not told, response.text
+
+
 CHECKS = [
+    tells_nothing_of_the_machine,
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,

@@ -23,7 +23,7 @@ KINDS = ("dalle2", "glide", "dalle1")
 
 @pytest.fixture(scope="session")
 def lines(tmp_path_factory):
-    """The folders of tiny lines with random weights, one of each kind."""
+    """The folders of tiny lines with random weights, one of each kind; most tests serve `KINDS` alone."""
     spec = importlib.util.spec_from_file_location("tiny_of_studio", TESTS / "pipelines" / "tiny_line.py")
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
@@ -32,12 +32,14 @@ def lines(tmp_path_factory):
         "dalle2": tiny.write(folder / "dalle2"),
         "glide": tiny.write_glide(folder / "glide"),
         "dalle1": tiny.write_dalle1(folder / "dalle1"),
+        "dalle_mini": tiny.write_dalle_mini(folder / "dalle_mini"),
+        "dfgan": tiny.write_dfgan(folder / "dfgan"),
     }
 
 
 @pytest.fixture(scope="session")
 def painters(lines):
-    return {kind: limner.load(kind, weights=lines[kind]) for kind in KINDS}
+    return {kind: limner.load(kind, weights=folder) for kind, folder in lines.items()}
 
 
 @pytest.fixture(scope="session")

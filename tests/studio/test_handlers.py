@@ -5,10 +5,16 @@ import pytest
 from PIL import Image
 from starlette.requests import Request
 
+import limner
+from limner.server import Service
+from limner.server.painters import served
+from limner.studio import fields, inside
 from limner.studio.edit import MEND, REDRAW
+from limner.studio.known import Known
 from limner.studio.page import build
 from limner.studio.shown import data_url
 from limner.studio.training import Training
+from limner.studio.turns import Done, Visit
 from limner.studio.vary import BLEND, DIFF, VARY
 from limner.studio.wall import Hung
 
@@ -106,3 +112,60 @@ def test_comparing(press):
     assert html.count("weights in memory") == 3
     note, _ = press("compare_tab.<locals>.work", " ", "3")
     assert 'role="alert"' in note
+
+
+@pytest.mark.parametrize("tab", ["paint", "edit", "vary"])
+def test_the_sizes_follow_the_painter(painters, tab):
+    """Small ones, and those that ship, which are larger."""
+    kind = {"paint": "dalle1", "edit": "glide", "vary": "dalle2"}[tab]
+    large = limner.load(kind)
+    assert set(large.sizes) != set(painters[kind].sizes)
+    service = Service([served("small", painters[kind]), served("large", large)])
+    page = build(service, None)
+    found = {one.elem_id: one for one in page.blocks.values() if hasattr(one, "elem_id")}
+    model, size = found[f"lm-{tab}-model"], found[f"lm-{tab}-size"]
+    (follows,) = (one for one in page.fns.values() if (model._id, "change") in one.targets)
+    assert follows.outputs == [size]
+    for name, painter in (("large", large), ("small", painters[kind])):
+        changed = follows.fn(name)
+        sides = [side for _, side in changed.choices]
+        assert sides == list(painter.sizes)
+        assert changed.value in sides
+    assert [side for _, side in size.choices] == sides
+    service.end()
+
+
+@pytest.mark.parametrize(
+    ("kind", "called", "refused"),
+    [
+        ("dalle2", "DALL-E 2", ()),
+        ("glide", "GLIDE", ()),
+        ("dalle1", "Painters of tokens", ("steps", "negative_prompt")),
+        ("dalle_mini", "Painters of tokens", ("steps", "negative_prompt")),
+        ("dfgan", "DF-GAN", ("steps", "guidance", "negative_prompt")),
+    ],
+)
+def test_fields_say_which_painters_take_nothing_there(painters, kind, called, refused):
+    """What a painter refuses stands below the field, and nothing that it takes."""
+    one, usual = served(kind, painters[kind]), {"steps": None, "guidance": None, "negative_prompt": ""}
+    told = {"steps": fields.STEPS, "guidance": fields.GUIDANCE, "negative_prompt": fields.NEGATIVE}
+    for name, given in (("steps", 3), ("guidance", 2.0), ("negative_prompt", "a cat")):
+        assert (name in refused) == (called in told[name])
+        if name not in refused:
+            assert getattr(one.settings(**usual | {name: given}), name) == given
+            continue
+        with pytest.raises(ValueError, match=f"^{name} is "):
+            one.settings(**usual | {name: given})
+
+
+def test_three_kinds_of_painters_are_looked_into_and_of_others_it_is_said(make_service, painters):
+    service = make_service(*painters)
+    visit, known = Visit(service, "127.0.0.1"), Known()
+    for kind in ("dalle1", "dalle2", "glide"):
+        assert isinstance(list(inside.made(visit, known, kind, "a pear", 3))[-1], Done)
+    for kind in ("dalle_mini", "dfgan"):
+        with pytest.raises(
+            ValueError, match=f"^model is '{kind}', whose steps are not shown: choose another"
+        ):
+            list(inside.made(visit, known, kind, "a pear", 3))
+    service.end()

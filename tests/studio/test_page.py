@@ -1,7 +1,10 @@
 """The page as it is sent: beside the API, behind its keys, and asking nobody else for anything."""
 
+import contextlib
 import json
 import re
+import socket
+import time
 
 import httpx
 import pytest
@@ -148,3 +151,36 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(make_service
     # `running` has asserted that it ended.
     stream.__exit__(None, None, None)
     client.close()
+
+
+def test_strangers_keep_out_nobody_who_has_a_key(make_service, running):
+    """Streams that stay open, then bodies that do not end: as many as may be, of people without a key."""
+    service = make_service("dalle1", keys=(KEY,), at_once=3, body=10_000, carried=15_000)
+    mine = {"Authorization": f"Bearer {KEY}"}
+    asked = {"prompt": "a pear", "user": "x" * 8000}
+    with running(create_app(service), service) as address, contextlib.ExitStack() as held:
+        stranger, visitor = (held.enter_context(httpx.Client(base_url=address, timeout=60)) for _ in range(2))
+        login = {"username": "limner", "password": KEY}
+        assert visitor.post("/studio/login", data=login).status_code == 200
+        for number in range(3):
+            stream = stranger.stream("GET", f"/studio/gradio_api/heartbeat/{number}")
+            assert held.enter_context(stream).status_code == 200
+        full = stranger.get("/studio/")
+        assert full.status_code == 429
+        assert full.json()["error"]["code"] == "rate_limit_exceeded"
+        assert httpx.get(f"{address}/v1/models", headers=mine).status_code == 200
+        assert visitor.get("/studio/config").status_code == 200
+    service = make_service("dalle1", keys=(KEY,), at_once=3, body=10_000, carried=15_000)
+    with running(create_app(service), service) as address:
+        host, port = address.removeprefix("http://").split(":")
+        head = f"POST /studio/login HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9000\r\n"
+        head += "Content-Type: application/x-www-form-urlencoded\r\n\r\nusername="
+        with socket.create_connection((host, int(port))) as slow:
+            slow.sendall(head.encode() + b"x" * 8000)
+            until = time.monotonic() + 60
+            wrong = {"username": "x" * 8000, "password": "x"}
+            while httpx.post(f"{address}/studio/login", data=wrong).status_code != 429:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            made = httpx.post(f"{address}/v1/images/generations", json=asked, headers=mine, timeout=60)
+            assert made.status_code == 200

@@ -1,6 +1,7 @@
 """Paint, Edit, Vary and blend, Compare: the page makes what the pipelines make of the same words and seed."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,12 +65,34 @@ def test_without_a_seed_one_is_drawn(service):
         (Asked(prompt="a pear", seed=-1), "seed is -1"),
         (Asked(prompt="a pear", steps=2000), "steps is 2000"),
         (Asked(prompt="a pear", guidance=-1.0), "guidance is -1"),
+        (Asked(prompt="a pear", side=48), "size is 48: choose 64 or 256"),
     ],
 )
 def test_what_cannot_be_painted_is_refused_before_it_waits(service, asked, said):
     with pytest.raises(ValueError, match=f"^{said}"):
         next(paint.paint(Visit(service, ME), "dalle2", asked))
     assert service.painting.waiting == service.painting.working == 0
+
+
+@pytest.mark.parametrize("model", ["dalle2", "glide", "dalle1", "dalle_mini", "dfgan"])
+def test_a_size_that_a_painter_has_not_is_refused_before_it_waits(make_service, drawings, model):
+    service = make_service("dalle2", "glide", "dalle1", "dalle_mini", "dfgan")
+    visit, image = Visit(service, ME), drawings[0]
+    odd = replace(FEW, side=48, steps=None)
+    asked = [paint.paint(visit, model, odd)]
+    if model == "glide":
+        asked.append(mend(visit, model, odd, image, Image.new("L", image.size, 255)))
+        asked.append(redraw(visit, model, odd, image, 0.5))
+    if model == "dalle2":
+        asked.append(varied(visit, model, image, count=1, strength=1.0, side=48, seed=0))
+        asked.append(blended(visit, model, image, image, steps=2, side=48))
+        words = {"source": "a pear", "target": "a cat"}
+        asked.append(changed(visit, model, image, strength=0.5, steps=2, side=48, **words))
+    for events in asked:
+        with pytest.raises(ValueError, match=r"^size is 48: choose "):
+            next(events)
+    assert service.painting.waiting == service.painting.working == 0
+    service.end()
 
 
 def test_painters_that_are_not_here_are_refused(service):

@@ -28,6 +28,7 @@ from limner.errors import LimnerError
 from limner.layers.transformer import Transformer
 from limner.objective import Loss
 from limner.training import TrainConfig, train
+from limner.training.ending import stopped_between
 from limner.training.loop import (
     _trial,
     known_precision,
@@ -217,6 +218,30 @@ def test_told_to_end_it_saves_its_step_first_and_goes_on_to_the_same_bits(tmp_pa
     assert log(ended) == log(whole)
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(ended)[name]), name
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["in the last step", "between two parts"])
+def test_told_to_end_after_its_last_step_a_part_is_whole_and_no_other_begins(tmp_path, last):
+    def sampler(_: nn.Module) -> Image.Image:
+        if last and (tmp_path / "clip" / "states" / "step_00000012.pt").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Image.new("RGB", (2, 2))
+
+    def two_parts() -> None:
+        run(tmp_path / "clip", sampler=sampler)
+        if not last:
+            os.kill(os.getpid(), signal.SIGTERM)
+        run(tmp_path / "prior")
+
+    before = signal.getsignal(signal.SIGTERM)
+    said = r"^stopped while no step was under way, as told: go on with --resume$"
+    with pytest.raises(LimnerError, match=said), stopped_between(heed=True):
+        two_parts()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "prior").exists()
+    run(tmp_path / "whole")
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "clip")[name]), name
 
 
 def same_tree(one: object, other: object) -> None:

@@ -34,7 +34,7 @@ class Studio(Options):
         service = self.begin()
 
         from limner.server.running import run
-        from limner.studio.page import create_app, let_go
+        from limner.studio.page import create_app, give_up, let_go
 
         def on_ready(address: str) -> None:
             print(f"the studio is at {address}/ (the API: {address}/v1)", flush=True)
@@ -54,4 +54,5 @@ class Studio(Options):
             on_ready=on_ready,
             app=app,
             let_go=lambda: let_go(app),
+            give_up=lambda: give_up(app),
         )

@@ -1,5 +1,6 @@
 """`limner train`: any part, or the whole line, on folders of captioned pictures."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib import import_module
@@ -200,6 +201,7 @@ class Train:
     def trained(self) -> Path:
         """Train by the room's recipe, which is a module with `run` and a function for each size."""
         from limner.pipelines.devices import device_named
+        from limner.training.ending import stopped_between
 
         recipe = recipe_of(self.room)
         names = ("share", "init_from", "clip", "dvae", "decoder", "prior", "kind")
@@ -209,14 +211,17 @@ class Train:
             asked = of_steps(asked, self.steps)
         if self.learning_rate is not None:
             asked = of_rate(asked, self.learning_rate)
-        return recipe.run(
-            compiled(asked) if self.compile else asked,
-            folders=self.data,
-            out=self.out,
-            resume=self.resume,
-            device=device_named(self.device).type,
-            **{name: given[name] for name in TAKES[self.room]},
-        )
+        # One of several processes is ended by whoever launched them.
+        with stopped_between(heed=os.environ.get("WORLD_SIZE", "1") == "1"):
+            trained: Path = recipe.run(
+                compiled(asked) if self.compile else asked,
+                folders=self.data,
+                out=self.out,
+                resume=self.resume,
+                device=device_named(self.device).type,
+                **{name: given[name] for name in TAKES[self.room]},
+            )
+        return trained
 
 
 def recipe_of(room: Room) -> Any:

@@ -39,7 +39,7 @@ from limner.layers.trunk import TrunkConfig
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun, checked_start
 from limner.recipes.embeddings import FLOOR, Told, embedded, load_clip, seen
-from limner.recipes.imagined import told_of
+from limner.recipes.imagined import same_prior, told_of
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
 from limner.text import ClipTokenizer
@@ -251,7 +251,8 @@ def run(
     """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model.
 
     With a trained `prior`, on what it imagines too: the recipe's share of `imagined`. Raises ValueError for a
-    CLIP or prior of other widths than the recipe's model, and for a model that reads captions by itself.
+    CLIP or prior of other widths than the recipe's model, for a model that reads captions by itself, and for
+    another prior than the run that is to go on began with.
     """
     checked_start(recipe.model, init_from)
     reader = load_clip(clip, device)
@@ -267,15 +268,16 @@ def run(
             f"decoder takes {model.embedding} of a picture, {model.text.embedding} of a caption, and tokens "
             f"of {model.text.width}; give one trained at the same --size"
         )
+    if prior is not None and not recipe.imagined:
+        raise ValueError(
+            f"prior is '{prior}': this recipe tells its decoder nothing imagined, so leave it out"
+        )
+    same_prior(prior, out=out, resume=resume)
     tokenizer, context = tokenizer_of(reader), reader.config.text.context
     gallery = open_gallery(folders, size=model.resolution, share=share)
     embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)
     told = Told(embeddings)
     if prior is not None:
-        if not recipe.imagined:
-            raise ValueError(
-                f"prior is '{prior}': this recipe tells its decoder nothing imagined, so leave it out"
-            )
         guessed = told_of(reader, gallery, prior, out=out, device=device)
         told = Told(embeddings, guessed, recipe.imagined)
     batches = PictureBatches(gallery, told, tokenizer, context, recipe.train.seed)

@@ -6,7 +6,7 @@
 
 A request comes in (`door`, `origins`), is read (`wire`, `forms`, `pictures`), waits for its turn (`queue`),
 is painted beside others that want the same settings (`painters`), and its pictures are kept for an hour
-(`gallery`). `app` has the routes.
+(`gallery`). `painting` and `embedding` have the routes that work, `app` puts all together.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -6,7 +6,8 @@ An ASGI middleware, for a body must be stopped while it comes.
 import asyncio
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -23,12 +24,24 @@ OPEN = ("/", "/healthz", "/docs", "/openapi.json")
 PICTURES = "/pictures/"
 
 
+@dataclass
+class Room:
+    """How many requests are being answered, and how many bytes they hold."""
+
+    within: int = 0
+    held: int = 0
+
+
 class Door:
     """Lets requests in to `app` that have one of the `keys`, if there are any, and at most `body` bytes.
 
     `origins` says by what names it may be asked and by pages from where. At most `at_once` requests are being
     answered, with `carried` bytes together, for each is held until it is; a body is waited for `arriving`
-    seconds. `guarded`: what begins so asks for a key by itself.
+    seconds. `guarded`: what begins so asks for a key by itself, and of requests that come without one `known`
+    says whether it has let them in before.
+
+    Who has no key is counted apart, within the same bounds: strangers may fill a room, and it is not that of
+    those who have one.
     """
 
     def __init__(
@@ -43,6 +56,7 @@ class Door:
         arriving: float,
         metrics: Metrics,
         guarded: tuple[str, ...] = (),
+        known: Callable[[Headers], bool] = lambda _: False,
     ) -> None:
         self.app = app
         self.origins = origins
@@ -52,8 +66,8 @@ class Door:
         self.at_once = at_once
         self.carried = carried
         self.arriving = arriving
-        self._held = 0
-        self._within = 0
+        self.known = known
+        self._inside, self._outside = Room(), Room()
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +139,9 @@ class Door:
         if not told.isdecimal() or int(told[:20]) > self.body:
             await self._too_much().response({"Connection": "close"})(scope, receive, send)
             return
-        if self._within >= self.at_once and scope["path"] not in OPEN:
+        welcome = not self.keys or key is not None or self.known(headers)
+        room = self._inside if welcome else self._outside
+        if room.within >= self.at_once and scope["path"] not in OPEN:
             refused = Refused(
                 f"{self.at_once} requests are being answered, which is as many as may: try again in 5 s",
                 status=429,
@@ -134,13 +150,13 @@ class Door:
             )
             await refused.response({"Connection": "close"})(scope, receive, send)
             return
-        self._within += 1
+        room.within += 1
         try:
-            await self._answer(scope, receive, send)
+            await self._answer(scope, receive, send, room)
         finally:
-            self._within -= 1
+            room.within -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, room: Room) -> None:
         came, whole = 0, False
         loop = asyncio.get_running_loop()
         until = loop.time() + self.arriving
@@ -157,11 +173,11 @@ class Door:
             whole = not message.get("more_body", False)
             size = len(message.get("body", b""))
             came += size
-            self._held += size
+            room.held += size
             # Of all exceptions this is the one that whoever reads the body lets through.
             if came > self.body:
                 raise HTTPException(413, self._too_much().message, {"Connection": "close"})
-            if self._held > self.carried:
+            if room.held > self.carried:
                 said = "as many bytes as the server holds are on their way: try again in 5 s"
                 raise HTTPException(429, said, {"Connection": "close", "Retry-After": "5"})
             return message
@@ -169,7 +185,7 @@ class Door:
         try:
             await self.app(scope, bounded, send)
         finally:
-            self._held -= came
+            room.held -= came
 
     def _is_open(self, path: str) -> bool:
         return path in OPEN or path.startswith(self.open)

@@ -60,6 +60,13 @@ class Refused(Exception):
         return Response(body, self.status, headers={**(headers or {}), **more}, media_type="application/json")
 
 
+OWN_FAULT = Refused(
+    "the server failed at this, and its log says how: try again, or tell whoever runs it",
+    status=500,
+    code="internal_error",
+)
+
+
 def of_failure(error: LimnerError) -> Refused:
     """What went wrong with the machine: full disks, broken weights. Its message is for whoever runs it.
 

@@ -97,6 +97,11 @@ class Queue(Generic[Order, Result]):
         """Whether anything new is refused."""
         return self._closed
 
+    @property
+    def ended(self) -> bool:
+        """Whether, after `close`, the last job is done."""
+        return not self._thread.is_alive()
+
     def put(self, order: Order, *, key: Hashable, pictures: int, caller: Hashable) -> Job[Order, Result]:
         """A job behind the caller's others. Raises Closed, and Full where the line is as long as it may be.
 

@@ -1,6 +1,8 @@
 """A server from its first request to its last: what is being painted when it is told to stop is finished."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import socket
 import warnings
@@ -19,6 +21,8 @@ from limner.text import CutCaptionWarning, UnknownCharacterWarning
 
 # Seconds for connections that were asked to end.
 PATIENCE = 10
+# Seconds after which it is looked whether something has ended, or is to end at once.
+BEAT = 0.1
 
 
 def run(
@@ -29,13 +33,15 @@ def run(
     on_ready: Callable[[str], None],
     app: ASGIApp | None = None,
     let_go: Callable[[], None] | None = None,
+    give_up: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being painted and answer 503 to all that waits.
 
     `port`: 0 for any that is free. `on_ready` is told the server's address once it listens. `app`: the API of
     the service with something beside it; the API alone without. `let_go` is called after the last picture, to
-    end connections that would last for ever. A second signal ends it at once. Raises LimnerError for an
-    address that cannot be listened at.
+    end connections that would last for ever. A second signal ends the process at once, with the status that
+    signals have (130 of Ctrl-C), after `give_up`, which waits for nothing. Raises LimnerError for an address
+    that cannot be listened at.
     """
     listening = bound(host, port)
     config = configured(
@@ -50,7 +56,7 @@ def run(
         # sent, and every one would be remembered.
         for kind in (CutCaptionWarning, UnknownCharacterWarning, Image.DecompressionBombWarning):
             warnings.simplefilter("ignore", kind)
-        Draining(config, service, let_go).run(sockets=[listening])
+        Draining(config, service, let_go, give_up).run(sockets=[listening])
 
 
 def configured(service: Service, app: ASGIApp, *, patience: int | None = None) -> uvicorn.Config:
@@ -75,11 +81,16 @@ class Draining(uvicorn.Server):
     """Begins nothing new from the moment it is told to stop."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, let_go: Callable[[], None] | None = None
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        let_go: Callable[[], None] | None = None,
+        give_up: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self.service = service
         self.let_go = let_go
+        self.give_up = give_up
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends."""
@@ -90,11 +101,29 @@ class Draining(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn does; and to be told to stop is no failure."""
         self.service.close()
+        ended = asyncio.ensure_future(self._drain(sockets))
+        # Whatever is waited for there, a second signal does not wait for it.
+        while not ended.done() and not self.force_exit:
+            await asyncio.wait({ended}, timeout=BEAT)
+        if self.force_exit:
+            self._end_at_once()
+        await ended
+        self._captured_signals = [sig for sig in self._captured_signals if sig != signal.SIGTERM]
+
+    async def _drain(self, sockets: list[socket.socket] | None) -> None:
         if self.let_go is not None:
-            await asyncio.to_thread(self.service.painting.join)
+            while not self.service.painting.ended:
+                await asyncio.sleep(BEAT)
             self.let_go()
         await super().shutdown(sockets)
-        self._captured_signals = [sig for sig in self._captured_signals if sig != signal.SIGTERM]
+
+    def _end_at_once(self) -> None:
+        if self.give_up is not None:
+            self.give_up()
+        with contextlib.suppress(OSError):  # The next server takes away what is left.
+            self.service.gallery.close()
+        # Python would wait for the threads that wait for pictures.
+        os._exit(128 + self._captured_signals[-1])
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -27,6 +27,9 @@ Format: TypeAlias = Literal["url", "b64_json"]
 # What painters have one kind of: taken as it comes, and without effect.
 Quality: TypeAlias = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 
+# As OpenAPI describes text.
+PLAIN = {"type": "string"}
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -198,6 +201,11 @@ class Failed(BaseModel):
     """The body of every answer that is an error."""
 
     error: Failure
+
+
+def of_type(kind: str, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of an answer that is no JSON."""
+    return {200: {"content": {kind: {"schema": schema}}}}
 
 
 def read(model: type[M], fields: dict[str, Any]) -> M:

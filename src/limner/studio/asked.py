@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from limner.pipelines.settings import checked_prompt, checked_seed, checked_whole
+from limner.pipelines.settings import checked_prompt, checked_seed, checked_size, checked_whole
 from limner.server.painters import Doing, Order
 from limner.server.service import Served
 from limner.server.wire import MOST_PICTURES
@@ -45,13 +45,15 @@ def order_of(
     checked_whole("count", asked.count, 1, MOST_PICTURES)
     seed = seed_of(asked.seed)
     checked_seed(seed, asked.count)
+    side = max(painter.painter.sizes) if asked.side is None else asked.side
+    checked_size(side, painter.painter.sizes)
     order = Order(
         painter=painter.name,
         doing=doing,
         prompt=asked.prompt,
         count=asked.count,
         seed=seed,
-        side=max(painter.painter.sizes) if asked.side is None else asked.side,
+        side=side,
         settings=painter.settings(
             steps=asked.steps, guidance=asked.guidance, negative_prompt=asked.negative_prompt.strip()
         ),

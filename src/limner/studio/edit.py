@@ -15,7 +15,15 @@ from limner.server.painters import Check, Mender, Painted, finished
 from limner.server.service import Service
 from limner.studio.asked import Asked, order_of, whole
 from limner.studio.brush import as_request, brush, marked, to_mark
-from limner.studio.fields import count_field, model_field, prompt_field, seed_field, sent, size_field
+from limner.studio.fields import (
+    count_field,
+    model_field,
+    other_sizes,
+    prompt_field,
+    seed_field,
+    sent,
+    size_field,
+)
 from limner.studio.paint import painting
 from limner.studio.shown import alert, data_url, note, on_the_way, wall
 from limner.studio.turns import (
@@ -194,6 +202,7 @@ def edit_tab(service: Service) -> EditTab:
     )
     how.change(lambda chosen: gr.Slider(visible=chosen == REDRAW), [how], [strength], show_progress="hidden")
     upload.upload(opened_upload, [upload], [there, mark, state], show_progress="hidden")
+    other_sizes(service, model, size)
     return EditTab(picture=there, brush=mark, wall=shown)
 
 

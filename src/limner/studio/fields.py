@@ -13,11 +13,11 @@ from limner.server.service import Served, Service
 from limner.server.wire import MOST_PICTURES
 
 SEED = "The same seed paints the same picture; where it is empty one is drawn."
-GUIDANCE = "How strongly the words are heeded."
+GUIDANCE = "How strongly the words are heeded. DF-GAN takes none."
 # What Gradio's own label of the button says, which those who see another text could not call it by.
 DROP = "Drop an image file here to upload"
-NEGATIVE = "Guidance leads away from it. Painters of tokens take none."
-STEPS = "Fewer are faster. Painters of tokens take none."
+NEGATIVE = "Guidance leads away from it. Painters of tokens take none, nor does DF-GAN."
+STEPS = "Fewer are faster. Painters of tokens take none, and DF-GAN paints in one."
 
 
 @dataclass(frozen=True)

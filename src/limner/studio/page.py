@@ -9,6 +9,8 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 from gradio.routes import App
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.routing import Mount
 
@@ -52,7 +54,14 @@ def create_app(service: Service, *, trains: bool = True) -> FastAPI:
     visitors may name folders of this machine, to look them over and to train.
     """
     training = Training() if trains else None
-    app = create_api(service, home=f"{PLACE}/", guarded=(PLACE, MANIFEST, FAVICON))
+    app = create_api(
+        service,
+        home=f"{PLACE}/",
+        guarded=(PLACE, MANIFEST, FAVICON),
+        known=lambda headers: any(logged_in(page, headers) for page in pages(app)),
+    )
+
+    app.state.training = training
 
     @app.get(MANIFEST, include_in_schema=False)
     async def manifest() -> dict[str, Any]:
@@ -97,9 +106,27 @@ def create_app(service: Service, *, trains: bool = True) -> FastAPI:
 
 def let_go(app: FastAPI) -> None:
     """End what open pages hold on to, in the loop that serves them; a page never lets go by itself."""
-    for route in app.routes:
-        if isinstance(route, Mount) and isinstance(route.app, App):
-            route.app.stop_event.set()
+    for page in pages(app):
+        page.stop_event.set()
+
+
+def give_up(app: FastAPI) -> None:
+    """Tell a run that was begun on the page to save what it has, and wait for nothing."""
+    training: Training | None = app.state.training
+    if training is not None:
+        training.abandon()
+
+
+def pages(app: FastAPI) -> list[App]:
+    """The pages of Gradio in an application."""
+    return [route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, App)]
+
+
+def logged_in(page: App, headers: Headers) -> bool:
+    """Whether a request has the cookie of somebody who gave the page a key."""
+    cookies = cookie_parser(headers.get("cookie", ""))
+    names = (f"access-token-{page.cookie_id}", f"access-token-unsecure-{page.cookie_id}")
+    return any(cookies.get(name) in page.tokens for name in names)
 
 
 def known(keys: Sequence[str], given: str) -> bool:

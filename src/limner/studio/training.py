@@ -140,6 +140,12 @@ class Training:
             return []
         return [line for line in text.splitlines() if line.strip()][-most:]
 
+    def abandon(self) -> None:
+        """Ask a run to save what it has and end, if nobody has yet, and wait for nothing."""
+        if self.state == "running":
+            self.stop()
+        self._folder.cleanup()
+
     def close(self) -> None:
         """Let a run save what it has and end."""
         if self._process is not None and self._process.poll() is None:

@@ -10,11 +10,19 @@ from limner import __version__
 from limner.pipelines.manipulations import blend, edit, vary
 from limner.pipelines.pictures import fingerprint
 from limner.pipelines.png import encode_png
-from limner.pipelines.settings import EDIT_STRENGTH, VARY_STRENGTH
+from limner.pipelines.settings import EDIT_STRENGTH, VARY_STRENGTH, checked_size
 from limner.server.painters import Check, Unclip
 from limner.server.service import Service
 from limner.studio.asked import seed_of, whole
-from limner.studio.fields import count_field, model_field, picture_field, seed_field, sent, size_field
+from limner.studio.fields import (
+    count_field,
+    model_field,
+    other_sizes,
+    picture_field,
+    seed_field,
+    sent,
+    size_field,
+)
 from limner.studio.shown import WAY, Picture, alert, note, on_the_way, wall, way
 from limner.studio.turns import TROUBLE, Done, Event, Tell, Visit, done, ticking, visit_of
 from limner.studio.wall import CLICKED, hung_png
@@ -50,7 +58,7 @@ def varied(
     visit: Visit, model: str, image: Image.Image, *, count: int, strength: float, side: int, seed: int
 ) -> Iterator[Event | Done[list[Made]]]:
     """Other pictures of what CLIP sees in one; `strength`: how much of its noise is drawn anew."""
-    painter = _varier(visit, model)
+    painter = _varier(visit, model, side)
 
     def work(check: Check, tell: Tell) -> list[Made]:
         images = vary(
@@ -72,7 +80,7 @@ def blended(
     visit: Visit, model: str, first: Image.Image, last: Image.Image, *, steps: int, side: int
 ) -> Iterator[Event | Done[list[Made]]]:
     """Pictures on the way from one to another, both ends included."""
-    painter = _varier(visit, model)
+    painter = _varier(visit, model, side)
 
     def work(check: Check, tell: Tell) -> list[Made]:
         images = blend(painter.painter, first, last, steps=steps, size=side, on_tick=ticking(check, tell))
@@ -94,7 +102,7 @@ def changed(
     side: int,
 ) -> Iterator[Event | Done[list[Made]]]:
     """A picture on its way from what `source` says, if anything, to what `target` says."""
-    painter = _varier(visit, model)
+    painter = _varier(visit, model, side)
 
     def work(check: Check, tell: Tell) -> list[Made]:
         images = edit(
@@ -114,9 +122,10 @@ def changed(
     yield from done(visit, work)
 
 
-def _varier(visit: Visit, model: str) -> Unclip:
+def _varier(visit: Visit, model: str, side: int) -> Unclip:
     painter = visit.service.painter(model, lambda one: one.varies, "vary pictures")
     assert isinstance(painter, Unclip)
+    checked_size(side, painter.painter.sizes)
     return painter
 
 
@@ -255,6 +264,7 @@ def vary_tab(service: Service) -> VaryTab:
         [last, source, target, strength, count, steps],
         show_progress="hidden",
     )
+    other_sizes(service, model, size)
     return VaryTab(picture=first, wall=shown)
 
 

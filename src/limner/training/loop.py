@@ -3,9 +3,7 @@
 import math
 import os
 import resource
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +27,7 @@ from limner.errors import LimnerError
 from limner.layers.transformer import Block
 from limner.objective import Batch, Loss, Objective
 from limner.training.ema import Ema
+from limner.training.ending import told_to_end
 from limner.training.memory import keep_freed_memory
 from limner.training.report import History, in_words, progress_bar, verdict
 from limner.training.state import load_state, save_state, whole_weights
@@ -150,6 +149,7 @@ def train(
     `out` also gets `states/` (to resume from), `log.jsonl` (the curve), `samples/` and TensorBoard's files.
     The run is a function of (config, batches): stopped and resumed, it ends with the same bits on the CPU.
     Told to end (SIGTERM), a run of one process finishes its step and saves its state, so nothing is lost.
+    Told so after its last step, it leaves its model and has the process told again (see `training.ending`).
     Raises LimnerError when `out` holds another run and `resume` is False, when the loss is not finite, and
     when the run was told to end.
     """
@@ -286,10 +286,11 @@ def train(
                 console.print(f"{name} at step {done:,}: {said}")
             if told and done < config.steps:
                 raise LimnerError(f"stopped after step {done:,} of {name}, as told: go on with --resume")
-    with ema.applied(inner):
-        weights = whole_weights(inner)
-        if lead:
-            checkpoint.save(out / "model", weights, model_config)
+        # Still here: who is told to end after the last step ends with a whole model, before another begins.
+        with ema.applied(inner):
+            weights = whole_weights(inner)
+            if lead:
+                checkpoint.save(out / "model", weights, model_config)
     # Not `end_training`, which would part the processes for good: the line's next model trains right after.
     for tracker in accelerator.trackers:
         tracker.finish()
@@ -333,23 +334,6 @@ def _reader() -> Iterator[ThreadPoolExecutor]:
         reader.submit(alone).result()
         torch.set_num_threads(threads)  # what is not counted by thread, such as MKL's
         yield reader
-
-
-@contextmanager
-def told_to_end(*, heed: bool) -> Iterator[threading.Event]:
-    """What is set when the system tells the process to end, which then has to see to it by itself.
-
-    Without `heed`, and outside the main thread, which alone is told, it is never set and all stays as it was.
-    """
-    ending = threading.Event()
-    if not heed or threading.current_thread() is not threading.main_thread():
-        yield ending
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: ending.set())
-    try:
-        yield ending
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def moved(batch: D, device: torch.device) -> D:
