@@ -79,6 +79,33 @@ def test_no_rater_sees_another_ones_tasks(store):
     assert store.rater("") is None
 
 
+def test_one_rater_too_many_leaves_no_trace(tmp_path, monkeypatch):
+    """Of twenty who come at once to two processes, as many are taken as there is room for."""
+    monkeypatch.setattr("limner.vote.store.MOST_RATERS", 8)
+    stores = [Store(tmp_path / FILES["people"], "people") for _ in range(2)]
+    refused = []
+
+    def come(number):
+        try:
+            stores[number % 2].join(f"rater {number}")
+        except ValueError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    there = [rater.name for rater in stores[0].raters()]
+    assert len(there) == 8
+    assert len(refused) == 12
+    assert all("8 raters are here, and no more are taken" in said for said in refused)
+    # Who is there comes back all the same.
+    assert stores[1].join(there[0]) == stores[0].named(there[0])
+    for store in stores:
+        store.close()
+
+
 def test_answers_that_a_question_does_not_have(store):
     anna = store.join("anna")
     store.ask(anna, [Task("realism", "prompt", 1, "a", "b", "asked")])

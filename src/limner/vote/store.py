@@ -23,6 +23,8 @@ Whose: TypeAlias = Literal["people", "panel"]
 FILES: dict[Whose, str] = {"people": "votes.sqlite", "panel": "panel.sqlite"}
 # Bytes of randomness in a name that is not to be guessed.
 UNGUESSABLE = 16
+# More are a mistake, or somebody who joins again and again.
+MOST_RATERS = 2000
 # Seconds to wait for another process that writes.
 PATIENCE = 20.0
 SCHEMA = """
@@ -175,8 +177,14 @@ class Store:
         return None if row is None else Rater(*row)
 
     def join(self, name: str) -> Rater:
-        """The rater of that name, who is new or comes back."""
+        """The rater of that name, who is new or comes back. ValueError where no more are taken."""
         with self._writing():
+            # Counted in the transaction that adds: of several who come at once none is one too many.
+            if self.named(name) is None and len(self.raters()) >= MOST_RATERS:
+                raise ValueError(
+                    f"name is '{name}': {MOST_RATERS} raters are here, and no more are taken; vote under a "
+                    "name that is here already, or begin another study in a folder of its own"
+                )
             self._db.execute(
                 "INSERT OR IGNORE INTO raters (name, token, joined) VALUES (?, ?, ?)",
                 (name, secrets.token_urlsafe(UNGUESSABLE), time.time()),

@@ -10,7 +10,6 @@ from limner.vote.showing import Showing
 from limner.vote.store import FILES, Rater, Store, Whose
 
 LONGEST_NAME = 60
-MOST_RATERS = 2000
 
 
 class Study:
@@ -22,10 +21,8 @@ class Study:
         self.captions = [drawing.caption for drawing in showing.drawings]
 
     def join(self, name: str) -> Rater:
-        """The rater of that name, new or come back. ValueError for a name that is none."""
+        """The rater of that name, new or come back. ValueError for a name that is none, or one too many."""
         rater = self.store.join(checked_name(name))
-        if rater.id > MOST_RATERS:
-            raise ValueError(f"name is '{name}': {MOST_RATERS} raters are here, and no more are taken")
         self.store.ask(rater, schedule(self.design, self.line, rater.id - 1, self.captions))
         return rater
 
