@@ -1,6 +1,7 @@
 """The report over the store: it finds the win rates that were put in, and says whom it heard."""
 
 import csv
+import json
 import random
 from pathlib import Path
 
@@ -186,12 +187,16 @@ def test_repeats_measure_raters_and_count_once():
 def test_the_commands_report_and_export(tmp_path, capsys):
     store = Store(tmp_path / FILES["people"], "people")
     voted(store, gathered(2, 6), Design(), 2, lambda *_: 1.0)
+    store.vote(store.answered(store.named("rater 1")), "right", 1.0)
+    total = len(store.votes())
     store.close()
     assert main(["vote", "report", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "model 0 over model 1" in said
     assert (tmp_path / "votes" / "report.html").is_file()
     assert main(["vote", "export", str(tmp_path), "--out", str(tmp_path / "all.json")]) == 0
-    assert (tmp_path / "all.json").is_file()
+    rows = json.loads((tmp_path / "all.json").read_text())
+    assert len(rows) == total + 1
+    assert [row["replaced"] for row in rows].count("yes") == 1
     assert main(["vote", "plan", "--win-rate", "0.6"]) == 0
     assert "194" in capsys.readouterr().out

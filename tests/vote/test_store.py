@@ -184,12 +184,21 @@ def test_votes_are_written_through(store):
 def test_export_has_every_vote(store):
     anna = store.join("anna, the second")
     store.ask(anna, TASKS)
-    store.vote(store.waiting(anna)[0], "right", 1.25)
-    (row,) = json.loads(as_json(store.votes(), "people"))
+    for answer in ("neither", "right"):
+        store.vote(store.waiting(anna)[0] if answer == "neither" else store.answered(anna), answer, 1.25)
+    store.vote(store.waiting(anna)[0], "left", 2.0)
+    votes = store.every_vote()
+    back, row, other = json.loads(as_json(votes, "people"))
     assert row["rater"] == "anna, the second"
     assert (row["left"], row["right"], row["answer"], row["chosen"]) == ("a", "b", "right", "b")
-    header, line = as_csv(store.votes(), "people").splitlines()
+    # What was taken back is there, and is known from what counts.
+    assert (back["place"], back["answer"], back["chosen"], back["replaced"]) == (1, "neither", None, "yes")
+    assert [one["replaced"] for one in (row, other)] == ["no", "no"]
+    assert [vote for vote in votes if not vote.replaced] == store.votes()
+    header, _, line, _ = as_csv(votes, "people").splitlines()
     assert header.split(",")[:3] == ["voters", "rater", "place"]
+    assert header.endswith(",seconds,at,replaced")
+    assert line.endswith(",no")
     assert line.startswith('people,"anna, the second",1,asked,caption,prompt 0,1,a,b,right,b,1.25,')
 
 

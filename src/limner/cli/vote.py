@@ -27,7 +27,7 @@ PAGE_HELP = """Serve the page on which people vote, until it is stopped; `page` 
 REPORT_HELP = """Say what the votes say: win rates, Elo, agreement, and what would settle the rest.
   limner vote report comparison
   limner vote report comparison --out report --majority 3"""
-EXPORT_HELP = """Write every vote as a line of CSV or as JSON.
+EXPORT_HELP = """Write every vote as a line of CSV or as JSON, those that were taken back too.
   limner vote export comparison --out votes.csv"""
 PANEL_HELP = """Ask automatic judges the same, under their own name and in a file of their own.
   limner vote panel comparison --judge runs/judge
@@ -214,7 +214,7 @@ class Export:
         from limner.vote.store import opened
 
         store = opened(self.folder, "panel" if self.panel else "people")
-        told = (as_csv if self.out.suffix.lower() == ".csv" else as_json)(store.votes(), store.whose)
+        told = (as_csv if self.out.suffix.lower() == ".csv" else as_json)(store.every_vote(), store.whose)
         store.close()
         write(self.out, told.encode())
         print(self.out)

@@ -68,7 +68,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Vote:
-    """What somebody answered: `seconds` after the pictures came, `at` seconds since 1970."""
+    """What somebody answered: `seconds` after the pictures came, `at` seconds since 1970.
+
+    `replaced`: whether they went back and answered again, so that a later vote counts in its place.
+    """
 
     rater: str
     place: int
@@ -76,6 +79,7 @@ class Vote:
     answer: Answer
     seconds: float
     at: float
+    replaced: bool = False
 
     @property
     def chosen(self) -> str | None:
@@ -267,15 +271,19 @@ class Store:
 
     def votes(self) -> list[Vote]:
         """The last vote on every task that has one, rater by rater, in the order of their schedules."""
+        return [vote for vote in self.every_vote() if not vote.replaced]
+
+    def every_vote(self) -> list[Vote]:
+        """The same, and before each those that it replaced, in the order in which they were given."""
         with self._lock:
             rows = self._db.execute(
-                f"SELECT raters.name, place, answer, seconds, at, {TASK} FROM votes "
+                f"SELECT raters.name, place, answer, seconds, at, votes.id < {LAST}, {TASK} FROM votes "
                 "JOIN tasks ON tasks.id = votes.task JOIN raters ON raters.id = tasks.rater "
-                f"WHERE votes.id = {LAST} ORDER BY raters.id, place"
+                "ORDER BY raters.id, place, votes.id"
             ).fetchall()
         return [
-            Vote(name, place, Task(*task), answer, seconds, at)
-            for name, place, answer, seconds, at, *task in rows
+            Vote(name, place, Task(*task), answer, seconds, at, bool(replaced))
+            for name, place, answer, seconds, at, replaced, *task in rows
         ]
 
 
