@@ -279,8 +279,11 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_painted(
         (("--models", "dalle1", "--prompts", "none.txt"), "prompts is 'none.txt', no file and no list"),
         ((*ours, "--count", "0"), "count is 0: give a whole number from 1 to 64"),
         ((*ours, "--most", "0"), "most is 0: give a whole number from 1"),
-        ((*ours, "--data", "none"), "data is 'none', which is no folder"),
-        ((*ours, "--judge", "none"), "judge is 'none', which is no folder"),
+        ((*ours, "--data", "none"), "data is 'none', which is no folder: give one with captioned pictures"),
+        (
+            (*ours, "--judge", "none"),
+            "judge is 'none', which is no folder: give OUT of `limner train recogniser",
+        ),
         ((*ours, "--most-real", "9"), "most_real is 9, and there is no --data: leave it out"),
         ((*ours, "--blur", "-1"), "blur holds -1.0: give radii from 0 to 64"),
         ((*ours, "--page", "page.html"), "page is 'page.html': give a name that ends in .md"),

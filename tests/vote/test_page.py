@@ -243,6 +243,16 @@ def test_what_the_command_refuses(folder, options, said, capsys):
     assert not (folder / "votes.sqlite").exists()
 
 
+@pytest.mark.parametrize("task", [["page"], ["panel"]])
+def test_a_folder_that_is_none_is_named_with_what_makes_one(task, tmp_path, capsys):
+    assert main(["vote", *task, str(tmp_path / "none")]) == 2
+    said = f"folder is '{tmp_path / 'none'}', which is no folder: give the one with the pictures, OUT of"
+    assert said in capsys.readouterr().err
+    if task == ["panel"]:
+        assert main(["vote", *task, str(tmp_path), "--judge", "none"]) == 2
+        assert "which is no folder: give OUT of `limner train recogniser" in capsys.readouterr().err
+
+
 def test_nobody_has_voted_yet(tmp_path, capsys):
     assert main(["vote", "report", str(tmp_path)]) == 2
     assert "nobody has been asked yet" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from limner.cli.places import try_writing
+from limner.cli.places import DRAWINGS, JUDGE, try_folder, try_writing
 from limner.comparison.entrants import ARTICLE, Entrant, entrants
 from limner.comparison.prompts import HELD_OUT, checked
 from limner.pipelines.settings import MOST_PICTURES, Precision, checked_seed, checked_whole
@@ -92,9 +92,9 @@ class Compare:
         checked_whole("count", self.count, 1, MOST_PICTURES)
         checked_seed(self.seed, self.count)
         checked(self.prompts, most=self.most)
-        for name, folder in (("data", self.data), ("judge", self.judge)):
-            if folder is not None and not folder.is_dir():
-                raise ValueError(f"{name} is '{folder}', which is no folder")
+        for name, folder, remedy in (("data", self.data, DRAWINGS), ("judge", self.judge, JUDGE)):
+            if folder is not None:
+                try_folder(name, folder, remedy)
         if self.most_real is not None:
             if self.data is None:
                 raise ValueError(f"most_real is {self.most_real}, and there is no --data: leave it out")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-from limner.cli.places import try_writing
+from limner.cli.places import JUDGE, try_folder, try_writing
 from limner.pipelines.settings import checked_whole
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ PLAN_HELP = """Say how many prompts and votes a difference needs, before anybody
 TASKS = ("page", "report", "export", "panel", "plan")
 ASKED = ("realism", "caption", "diversity")
 MOST_ASKED = 100_000
+COMPARED = "give the one with the pictures, OUT of `limner compare --out OUT`"
 
 
 def spelled(argv: Sequence[str]) -> list[str]:
@@ -96,8 +97,7 @@ class Page:
         from limner.vote.study import begun, checked_names
 
         checked_names(names)
-        if not self.folder.is_dir():
-            raise ValueError(f"folder is '{self.folder}', which is none: give the folder of pictures")
+        try_folder("folder", self.folder, COMPARED)
         design = self._design()
         try_writing(self.folder, "DIR")
 
@@ -237,9 +237,9 @@ class Panel:
 
     def run(self) -> None:
         """Ask every judge what it has not answered yet; print how many answers each gave."""
-        for name, folder in (("folder", self.folder), ("judge", self.judge)):
-            if folder is not None and not folder.is_dir():
-                raise ValueError(f"{name} is '{folder}', which is no folder")
+        try_folder("folder", self.folder, COMPARED)
+        if self.judge is not None:
+            try_folder("judge", self.judge, JUDGE)
         try_writing(self.folder, "DIR")
         from limner.pipelines.devices import device_named
         from limner.vote.panel import by_clip, by_recogniser, sit
