@@ -10,7 +10,7 @@ from PIL import Image
 
 from limner.cli import main
 from limner.comparison.claims import ORDERS, VOTES, answers, ordered
-from limner.comparison.entrants import ARTICLE, CANDIDATES, VARIANTS, entrant, entrants, settings_of
+from limner.comparison.entrants import ARTICLE, CANDIDATES, VARIANTS, entrant, entrants, placed, settings_of
 from limner.comparison.kept import kept
 from limner.comparison.painting import Work, said
 from limner.comparison.panel import Preference, alike, between, preferred, wins
@@ -46,6 +46,30 @@ def test_everybody_is_named_in_one_way():
         with pytest.raises(ValueError, match="models") as raised:
             entrants(wrong)
         assert told in str(raised.value)
+
+
+def test_who_has_no_weights_yet_is_named_once_with_the_way_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Of a copy that has weights of nobody but GLIDE; what is told is enough to go on with."""
+    place = tmp_path / "weights"
+    (place / "glide").mkdir(parents=True)
+    monkeypatch.setattr("limner.weights.resources.files", lambda _: place)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    told = refused(capsys, "--models", "dfgan,glide,dfgan:truncated,dalle2=mine", "--out", "out")
+    assert told == (
+        "dfgan, dfgan:truncated cannot paint yet: their weights do not ship in this copy of limner, and are "
+        "to come. Until then compare the others, with --models glide,dalle2=mine, or give weights of your "
+        "own, as in --models dfgan=OUT/line,dfgan:truncated=OUT/line, from `limner train dfgan --size small "
+        "--data DIR --clip CLIP --out OUT`"
+    )
+    placed(entrants(told.split("--models ")[1].split(", or")[0]))
+    # The usual list is refused in the same way, and nothing is left behind.
+    assert refused(capsys, "--out", "out").startswith("dfgan, dalle1, dalle1:reranked, dalle2:auto")
+    told = refused(capsys, "--models", "dfgan", "--out", "out")
+    assert "are to come. Until then give weights of your own, as in --models dfgan=OUT/line, " in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_variant_is_a_setting():

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from limner.cli.places import DRAWINGS, JUDGE, try_folder, try_writing
-from limner.comparison.entrants import ARTICLE, Entrant, entrants
+from limner.comparison.entrants import ARTICLE, Entrant, entrants, placed
 from limner.comparison.prompts import HELD_OUT, checked
 from limner.pipelines.settings import MOST_PICTURES, Precision, checked_seed, checked_whole
 
@@ -107,8 +107,7 @@ class Compare:
                 raise ValueError(f"page is '{self.page}': give a name that ends in .md")
             try_writing(self.page.parent, "--page")
         try_writing(self.out)
-        for one in found:
-            one.place()
+        placed(found)
         return found
 
     def command(self) -> str:

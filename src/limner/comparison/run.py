@@ -15,7 +15,7 @@ from torch import Tensor
 from limner import __version__
 from limner.comparison.claims import answers
 from limner.comparison.cost import Cost, cost
-from limner.comparison.entrants import Entrant, loaded, precision_of, settings_of
+from limner.comparison.entrants import Entrant, loaded, placed, precision_of, settings_of
 from limner.comparison.found import Comparison, Painted
 from limner.comparison.kept import fingerprints, kept
 from limner.comparison.looking import Panel, Seen, seen, words
@@ -77,8 +77,7 @@ def run(plan: Plan, out: Path, *, page: Path | None = None) -> Path:
     comparison.
     """
     plotter()
-    for one in plan.entrants:
-        one.place()
+    placed(plan.entrants)
     judge = None if plan.judge is None else load_judge(plan.judge, device=plan.device)
     requests = requested(plan.asked, judge)
     real = None if plan.data is None else reals(plan.data, requests, most=plan.most_real)
