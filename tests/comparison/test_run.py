@@ -17,6 +17,7 @@ from limner.cli import main
 from limner.comparison import run as running
 from limner.comparison.cost import Cost
 from limner.pipelines import load
+from limner.pipelines.png import save_png
 from limner.pipelines.settings import GlideSettings, PaintSettings, TokenSettings
 
 # So few pictures mean nothing, and it says so.
@@ -136,6 +137,19 @@ def test_a_comparison_from_words_to_tables(lines, blind, drawings, tmp_path, cap
     assert main(other) == 2
     assert "is of another comparison: its weights is" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.usefixtures("cheap")
+def test_somebody_elses_picture_is_refused_before_anybody_paints(lines, tmp_path, capsys):
+    """It lies where the last of three is to paint: neither of the first two begins."""
+    out = tmp_path / "out"
+    call = options(lines, out, "--blur", "0")
+    place = out / "pictures" / "dalle1-reranked" / "00002-02.png"
+    place.parent.mkdir(parents=True)
+    save_png(load("dalle1", weights=lines["dalle1"]).paint("a pear")[0], place, {"prompt": "a pear"})
+    assert main(call) == 2
+    assert f"{place} is of another comparison: its prompt is 'a pear'" in capsys.readouterr().err
+    assert [file for file in out.rglob("*") if file.is_file()] == [place]
 
 
 @pytest.mark.usefixtures("cheap")

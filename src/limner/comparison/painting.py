@@ -16,8 +16,9 @@ from PIL import Image
 
 from limner.comparison.entrants import Entrant, Settings, settings_of
 from limner.errors import LimnerError
+from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
 from limner.pipelines.png import save_png
-from limner.pipelines.settings import DfGanSettings, GlideSettings, PaintSettings, TokenSettings
+from limner.pipelines.settings import Commission, DfGanSettings, GlideSettings, PaintSettings, TokenSettings
 from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Ranked
 
 if TYPE_CHECKING:
@@ -105,8 +106,6 @@ def painted(
 
 def stages(painter: "Painter", prompts: Sequence[str], work: Work, settings: Settings) -> Iterator[object]:
     """Whatever the painter makes on its way."""
-    from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
-
     count, size, seed = work.count, work.size, work.seed
     # One call of each, for each takes settings of its own kind.
     match painter, settings:
@@ -124,8 +123,6 @@ def stages(painter: "Painter", prompts: Sequence[str], work: Work, settings: Set
 
 def teller(painter: "Painter", settings: Settings, size: int) -> Callable[[str, int], dict[str, str]]:
     """What the file of a picture says, by its words and seed; a score is not known beforehand."""
-    from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
-    from limner.pipelines.settings import Commission
 
     def told(prompt: str, seed: int) -> dict[str, str]:
         commission = Commission(prompt, seed)

@@ -74,7 +74,7 @@ def run(plan: Plan, out: Path, *, page: Path | None = None) -> Path:
     Killed at any moment and called again with the same plan, it goes on where it was: a picture, a cost and
     the features of somebody's pictures are saved whole as soon as they are there. Raises LimnerError, before
     anything is painted, for weights, data or packages that are missing, and for an `out` of another
-    comparison.
+    comparison, or with a picture in it that whoever is to paint there would not have painted.
     """
     plotter()
     placed(plan.entrants)
@@ -88,19 +88,27 @@ def run(plan: Plan, out: Path, *, page: Path | None = None) -> Path:
         for one in plan.entrants
     }
     check_index(plan, size, out)
+    # Of everybody before anybody paints: hours are not for finding out whose pictures lie there.
+    prompts = {one.name: unpainted(works[one.name], plan) for one in plan.entrants}
     painted = []
     for one in plan.entrants:
         painter = loaded(one, device=plan.device, precision=plan.precision)
-        prompts = missing(works[one.name], painter)
         # Before the first picture, so that whoever looks in between knows what the pictures are of.
         replaced(out / INDEX, index(plan, size, out, one.name, painter.digest).encode())
-        paint(works[one.name], painter, prompts, behind_a_bar(one.name))
+        paint(works[one.name], painter, prompts[one.name], behind_a_bar(one.name))
         painted.append(described(works[one.name], painter, plan, out))
         del painter
     comparison = counted(plan, works, painted, panel, requests, real, out)
     for said in comparison.warnings:
         warn(said)
     return write(comparison, out, page=page)
+
+
+def unpainted(work: Work, plan: Plan) -> list[int]:
+    """The numbers of the prompts that an entrant has still to paint; LimnerError for pictures not its own."""
+    if not any(file.exists() for file in work.every_file()):
+        return [*range(len(work.prompts))]
+    return missing(work, loaded(work.entrant, device=plan.device, precision=plan.precision))
 
 
 def behind_a_bar(name: str) -> Callable[[Sequence[Sequence[int]]], Iterator[Sequence[int]]]:
