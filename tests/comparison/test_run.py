@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from PIL import Image
 
 from limner.cli import main
 from limner.comparison import run as running
-from limner.comparison.cost import Cost
+from limner.comparison.cost import Cost, cost
+from limner.comparison.entrants import entrant
+from limner.comparison.painting import Work, missing, paint, seconds_of
 from limner.pipelines import load
 from limner.pipelines.png import save_png
 from limner.pipelines.settings import GlideSettings, PaintSettings, TokenSettings
@@ -41,12 +44,19 @@ def options(lines: dict[str, Path], out: Path, *more: str) -> list[str]:
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process of its own for every cost, which one test is enough for."""
 
-    def cost(work, _folder, *, weights, device, precision):
+    def cheaply(work, _folder, *, weights, device, precision):
         assert device == "cpu"
         assert precision == "fp32"
-        return Cost(weights=weights, size=work.size, seconds=0.5, megabytes=123.0)
+        return Cost(
+            weights=weights,
+            size=work.size,
+            device=device,
+            precision=precision,
+            seconds=0.5,
+            megabytes=123.0,
+        )
 
-    monkeypatch.setattr(running, "cost", cost)
+    monkeypatch.setattr(running, "cost", cheaply)
 
 
 def pixels(folder: Path) -> dict[str, bytes]:
@@ -191,7 +201,8 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(lines, tmp_path):
         "from limner.comparison import painting, run\n"
         "from limner.comparison.cost import Cost\n"
         "run.cost = lambda work, folder, *, weights, device, precision: "
-        "Cost(weights=weights, size=work.size, seconds=1.0, megabytes=None)\n"
+        "Cost(weights=weights, size=work.size, device=device, precision=precision, seconds=1.0, "
+        "megabytes=None)\n"
         "painting.AT_ONCE = 2\n"
         "save = painting.save_png\n"
         "def slowly(*given):\n    time.sleep(0.2)\n    save(*given)\n"
@@ -238,10 +249,6 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(lines, tmp_path):
 
 
 def test_a_cost_is_measured_in_a_process_of_its_own(lines, tmp_path):
-    from limner.comparison.cost import cost
-    from limner.comparison.entrants import entrant
-    from limner.comparison.painting import Work
-
     one = entrant(f"dfgan={lines['dfgan']}")
     work = Work(one, ("a cat",), 2, 32, 0, tmp_path / "pictures")
     found = cost(work, tmp_path, weights="abc", device="cpu", precision="fp32")
@@ -260,3 +267,32 @@ def test_a_cost_is_measured_in_a_process_of_its_own(lines, tmp_path):
     assert json.loads(kept.read_text())["weights"] == "abc"
     assert cost(work, tmp_path, weights="def", device="cpu", precision="fp32").weights == "def"
     assert json.loads(kept.read_text())["weights"] == "def"
+
+
+def test_a_cost_is_of_the_device_that_it_was_measured_on(lines, tmp_path):
+    """What was measured on another one, or in other arithmetic, is not taken for what it costs here."""
+    work = Work(entrant(f"dfgan={lines['dfgan']}"), ("a cat",), 2, 32, 0, tmp_path / "pictures")
+    kept = tmp_path / "cost" / "dfgan.json"
+    there = cost(work, tmp_path, weights="abc", device="cpu", precision="fp32")
+    for name, other in (("device", "cuda"), ("precision", "bf16")):
+        kept.write_text(json.dumps({**asdict(there), name: other, "seconds": 9e9}))
+        found = cost(work, tmp_path, weights="abc", device="cpu", precision="fp32")
+        assert 0 < found.seconds < 9e9
+        assert json.loads(kept.read_text()) == asdict(found)
+    kept.write_text(json.dumps({**asdict(there), "seconds": 9e9}))
+    assert cost(work, tmp_path, weights="abc", device="cpu", precision="fp32").seconds == 9e9
+
+
+def test_seconds_are_of_pictures_painted_here(lines, tmp_path):
+    painter = load("dfgan", weights=lines["dfgan"])
+    work = Work(entrant(f"dfgan={lines['dfgan']}"), ("a cat", "a pear"), 1, 32, 0, tmp_path)
+    paint(work, painter, [0, 1], iter)
+    assert len(seconds_of(work, "cpu")) == 2
+    with Image.open(work.file(1, 1)) as opened:
+        elsewhere, told = opened.copy(), {**opened.info, "device": "cuda", "seconds": "9000000"}
+    save_png(elsewhere, work.file(1, 1), told)
+    assert len(seconds_of(work, "cpu")) == 1
+    assert seconds_of(work, "cpu")[0] < 9e6
+    assert seconds_of(work, "cuda") == [9e6]
+    # It is the same picture wherever it was painted.
+    assert missing(work, painter) == []

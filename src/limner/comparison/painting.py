@@ -30,6 +30,8 @@ AT_ONCE = 16
 # What a file says that this run cannot know beforehand.
 ITS_OWN = ("seed", "score", "seconds")
 SECONDS = "seconds"
+# Where the seconds were spent: a comparison may be gone on with elsewhere.
+DEVICE = "device"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def paint(
         seconds = (time.perf_counter() - began) / len(found)
         places = [file for prompt in some for file in work.files(prompt)]
         for place, (image, told) in zip(places, found, strict=True):
-            save_png(image, place, {**told, SECONDS: f"{seconds:.6f}"})
+            save_png(image, place, {**told, SECONDS: f"{seconds:.6f}", DEVICE: str(painter.device)})
 
 
 def painted(
@@ -180,10 +182,10 @@ def short(value: str | None) -> str:
     return repr(value) if len(value) <= 60 else f"{value[:60]!r}…"
 
 
-def seconds_of(work: Work) -> list[float]:
-    """What each picture that is there took of the time of those painted with it."""
+def seconds_of(work: Work, device: str) -> list[float]:
+    """What each picture that was painted on this device took of the time of those painted with it."""
     told = [said(file) for file in work.every_file()]
-    return [float(one[SECONDS]) for one in told if one is not None and SECONDS in one]
+    return [float(one[SECONDS]) for one in told if one is not None and one.get(DEVICE) == device]
 
 
 def settings_said(settings: Settings) -> str:

@@ -222,14 +222,14 @@ def described(work: Work, painter: "Painter", plan: Plan, out: Path) -> Painted:
         device=plan.device,
         precision=precision_of(work.entrant, plan.precision),
     )
-    seconds = seconds_of(work)
+    seconds = seconds_of(work, str(painter.device))
     return Painted(
         name=work.entrant.name,
         title=work.entrant.title,
         weights=painter.digest,
         settings=settings_said(settings_of(work.entrant, painter.usual, count=work.count)),
         files=tuple(work.every_file()),
-        seconds=sum(seconds) / max(1, len(seconds)),
+        seconds=sum(seconds) / len(seconds) if seconds else None,
         alone=spent.seconds,
         megabytes=spent.megabytes,
     )

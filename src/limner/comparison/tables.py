@@ -76,14 +76,15 @@ def costs(of: Comparison) -> Table:
     """Seconds and memory."""
     rows = []
     for one in of.painted:
-        alone = "–" if one.alone is None else f"{one.alone:.2f}"
+        among, alone = ("–" if seconds is None else f"{seconds:.2f}" for seconds in (one.seconds, one.alone))
         held = "–" if one.megabytes is None else f"{one.megabytes:.0f}"
-        rows.append((one.title, f"{one.seconds:.2f}", alone, held))
+        rows.append((one.title, among, alone, held))
     return Table(
         "What does a picture cost?",
         "Seconds of a picture among those painted with it, candidates included, and of one alone in a "
         "process that has painted once before; and the most memory of that process above what it holds "
-        "before any weights are loaded.",
+        "before any weights are loaded. All on the device that is named below; pictures that were painted on "
+        "another one count for no seconds.",
         ("", "seconds, among others", "seconds, alone", "memory, MB"),
         tuple(rows),
     )
