@@ -42,6 +42,22 @@ def test_a_judge_votes_by_its_own_name_in_a_file_of_its_own(folder, judge):
     assert found.voters[0].same == found.voters[0].repeats > 0
 
 
+def test_a_panel_is_asked_what_people_are(folder, judge):
+    """In a study of one question, two pictures and two models, to which a third has come since."""
+    (folder / "pictures" / "glide").rename(folder / "glide")
+    design = Design(seed=4, questions=("caption",), pictures=2, checks=0)
+    people = begun(folder, design, "people")
+    wanted = [shown.task for shown in people.store.waiting(people.join("anna"), 99)]
+    people.store.close()
+    (folder / "glide").rename(folder / "pictures" / "glide")
+    study = begun(folder, None, "panel")
+    assert study.design == design
+    assert study.showing.gathered.models == ("dalle1", "dfgan")
+    next(sit(study, [judge]))
+    assert [vote.task for vote in study.store.votes()] == wanted
+    study.store.close()
+
+
 def test_a_panel_does_not_sit_among_people(folder, judge):
     study = begun(folder, Design(), "people")
     with pytest.raises(ValueError, match="a panel votes in a file of its own"):

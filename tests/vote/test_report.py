@@ -29,7 +29,7 @@ def gathered(models, prompts):
 def voted(store, study, design, raters, prefers):
     """Raters vote on all, as on the page: `prefers(question, prompt, first, second, rater)` → value."""
     line = lined_up(comparisons(design, study), design.seed)
-    store.begin(design, "digest")
+    store.begin(design, "digest", study.models)
     for number in range(raters):
         rater = store.join(f"rater {number}")
         store.ask(rater, schedule(design, line, number, CAPTIONS))

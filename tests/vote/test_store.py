@@ -116,13 +116,14 @@ def test_answers_that_a_question_does_not_have(store):
 
 def test_a_study_is_gone_on_with_as_it_was_begun(store):
     design = Design(seed=3, questions=("caption",), most=7)
-    store.begin(design, "pictures")
-    store.begin(design, "pictures")
+    store.begin(design, "pictures", ["a", "b"])
+    store.begin(design, "pictures", ["a", "b"])
     assert store.design() == design
+    assert store.models() == ("a", "b")
     with pytest.raises(LimnerError, match=r"most is None, and .* was begun with 7"):
-        store.begin(Design(seed=3, questions=("caption",)), "pictures")
+        store.begin(Design(seed=3, questions=("caption",)), "pictures", ["a", "b"])
     with pytest.raises(LimnerError, match="pictures are not those"):
-        store.begin(design, "others")
+        store.begin(design, "others", ["a", "b"])
 
 
 def test_people_and_panel_are_never_mixed(tmp_path):

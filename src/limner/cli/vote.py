@@ -1,5 +1,6 @@
 """`limner vote`: a blind page that asks people which of two pictures is better, and what their votes say."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from limner.pipelines.settings import checked_whole
 
 if TYPE_CHECKING:
     from limner.vote.schedule import Design
+    from limner.vote.study import Study
 
 HELP = """Ask people which of two pictures is better, blindly, and report what they said.
   limner vote comparison
@@ -107,6 +109,7 @@ class Page:
         # Known at once, before pictures are read and anything is begun.
         bound(self.host, self.port).close()
         study = begun(self.folder, design, "people")
+        tell_left_out(study)
         links = [(name, study.join(name).token) for name in names]
 
         def on_ready(address: str) -> None:
@@ -120,7 +123,7 @@ class Page:
     def _design(self) -> "Design | None":
         """What was asked for, over how the study was begun or else over the usual; None where nothing was."""
         from limner.vote.schedule import Design
-        from limner.vote.store import FILES, opened
+        from limner.vote.study import beginning
 
         for name, given, low, high in (
             ("pictures", self.pictures, 1, 1000),
@@ -132,11 +135,8 @@ class Page:
                 checked_whole(name, given, low, high)
         if self.repeats is not None and not 0 <= self.repeats <= 1:
             raise ValueError(f"repeats is {self.repeats}: give a share from 0 to 1")
-        design = Design()
-        if (self.folder / FILES["people"]).is_file():
-            store = opened(self.folder, "people")
-            design = store.design() or design
-            store.close()
+        began = beginning(self.folder, "people")
+        design = Design() if began is None else began.design
         if self.questions is not None:
             design = replace(design, questions=checked_questions(self.questions))
         if self.pictures is not None:
@@ -247,6 +247,7 @@ class Panel:
 
         device = str(device_named(self.device))
         study = begun(self.folder, None, "panel")
+        tell_left_out(study)
         judges = [by_clip(weights=self.clip, device=device)]
         if self.judge is not None:
             judges.append(by_recogniser(self.judge, device=device))
@@ -297,6 +298,12 @@ class Plan:
             rows.append((*(f"{n:,}" for n in whole), *(f"{n:,.1f}" for n in hours)))
         for row in rows:
             print("".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def tell_left_out(study: "Study") -> None:
+    """Warn of everybody in the folder whom nobody is asked about."""
+    for model, why in study.showing.gathered.left_out.items():
+        warnings.warn(f"{model} is left out, for it {why}", stacklevel=2)
 
 
 def checked_questions(questions: str) -> tuple[Literal["realism", "caption", "diversity"], ...]:

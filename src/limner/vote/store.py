@@ -140,13 +140,22 @@ class Store:
         fields = json.loads(told)
         return Design(**{**fields, "questions": tuple(fields["questions"])})
 
-    def begin(self, design: Design, digest: str) -> None:
+    def models(self) -> tuple[str, ...] | None:
+        """Who is compared, once it has begun; None where it is not told."""
+        told = self._fact("models")
+        return None if told is None else tuple(json.loads(told))
+
+    def begin(self, design: Design, digest: str, models: Sequence[str]) -> None:
         """Begin a study, or go on with it. LimnerError where it was begun otherwise or of other pictures."""
         with self._writing():
             there, pictures = self.design(), self._fact("pictures")
             if there is None:
-                for name, value in (("design", json.dumps(asdict(design))), ("pictures", digest)):
-                    self._db.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
+                told = {
+                    "design": json.dumps(asdict(design)),
+                    "pictures": digest,
+                    "models": json.dumps(models),
+                }
+                self._db.executemany("INSERT INTO facts VALUES (?, ?)", [*told.items()])
                 return
         if pictures != digest:
             raise LimnerError(
