@@ -98,6 +98,38 @@ def test_the_intervals_hold_the_truth_in_95_of_100_studies():
     assert max(leaning) <= 0.105
 
 
+def changing(seed, *, tastes, shift):
+    """Raters of different tastes, asked all three questions, who like the first model less on the way."""
+    chance = np.random.default_rng(seed)
+    turns = {}
+
+    def prefers(question, _prompt, _first, _second, rater):
+        turn = turns[rater, question] = turns.get((rater, question), -1) + 1
+        return float(chance.random() < tastes[rater] - shift * (turn >= 15))
+
+    numbered = {f"prompt {prompt}": {n: Path("picture.png") for n in range(4)} for prompt in range(15)}
+    study = Gathered({f"model {model}": numbered for model in range(2)})
+    store = Store(":memory:", "people")
+    votes = voted(store, study, Design(seed=seed, pictures=2, repeats=0.0, checks=30), len(tastes), prefers)
+    store.close()
+    return votes
+
+
+def test_raters_who_differ_are_no_change_of_mind_and_a_change_of_mind_is():
+    """Six raters, of whom each begins with another question, and the first like what the last do not."""
+    tastes = (0.9, 0.85, 0.7, 0.3, 0.15, 0.1)
+    alarms = [
+        measure(changing(seed, tastes=tastes, shift=0.0), "people").order.p < 0.05 for seed in range(100)
+    ]
+    # One in twenty by chance; of a hundred the binomial's 99.9 % point is 13.
+    print("false alarms in 100", sum(alarms))
+    assert sum(alarms) <= 13
+    tastes = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+    found = [measure(changing(seed, tastes=tastes, shift=0.4), "people").order.p < 0.05 for seed in range(20)]
+    print("found in 20", sum(found))
+    assert sum(found) >= 18
+
+
 @pytest.fixture
 def votes():
     return simulated(0, prompts=20, raters=6)[0]

@@ -138,7 +138,9 @@ def sections(measured: Measured) -> list[Section]:
             "Sides and order",
             "The first of two models stood on the left in "
             f"{measured.left:,} of {measured.shown:,} pairs ({100 * measured.left / measured.shown:.1f} "
-            "%). A p below 0.05 says that raters leaned to a side, or changed their minds on the way.",
+            "%). A p below 0.05 says that raters leaned to a side, or changed their minds on the way. Late "
+            "is the later half of what a rater answered to a question, and each is compared with their own "
+            "early answers.",
             ("what", "chi-square", "degrees", "p"),
             [
                 _bias_line("left chosen as often as right", measured.sides),
