@@ -278,6 +278,10 @@ def test_real_pictures_leave_out_what_is_asked_for(drawings: Path):
     assert set(few.cloud) <= set(every.cloud)
     assert few.digest == reals(drawings, [], most=6).digest != every.digest
     assert not set(every.trained) & set(every.held_out)
+    assert every.trained
+    assert every.held_out
+    # How large the cloud is says nothing of what a near-copy is.
+    assert (few.trained, few.held_out) == (every.trained, every.held_out)
     assert [one.size for one in shown(few.cloud[:2], 32)] == [(32, 32)] * 2
 
 

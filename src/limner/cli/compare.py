@@ -47,7 +47,7 @@ class Compare:
     blur: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Radii at which blurred pictures are measured, in pixels of a picture of 256; 0 for none."""
     most_real: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None
-    """How many real pictures of --data to look at, chosen by hash."""
+    """How many real pictures of --data to compare with, chosen by hash; near-copies are of all of them."""
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the largest of all)")] = (
         None
     )

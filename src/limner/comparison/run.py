@@ -48,8 +48,8 @@ class Plan:
     """What is compared, by whom, and how; `command` is how it was asked for.
 
     `data` holds real pictures, `judge` a recogniser's run, `clip` a CLIP to score with in place of the one
-    that ships; each may be None, and what needs it is left out. `most_real`: how many real pictures are
-    looked at.
+    that ships; each may be None, and what needs it is left out. `most_real`: how many real pictures the
+    cloud has.
     """
 
     entrants: tuple[Entrant, ...]
