@@ -66,12 +66,12 @@ def shown(of: Comparison) -> list[Shown]:
 
 
 def told(of: Comparison) -> str:
-    """What this is, in two sentences."""
+    """What this is, in a few sentences."""
     who = ", ".join(one.title for one in of.painted)
     return (
         f"{who}: {of.count} pictures of each of {len(of.prompts)} prompts, at {of.size} pixels a side, from "
-        "the same seeds. In brackets stand 95 % intervals, of prompts drawn again whole; arrows say which "
-        "way is better."
+        "the same seeds. In brackets stand 95 % intervals, of prompts drawn again whole beside the same real "
+        "pictures: how far other prompts might lead, not other real pictures. Arrows say which way is better."
     )
 
 
