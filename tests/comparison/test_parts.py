@@ -140,6 +140,9 @@ def test_one_thing_in_a_prompt_is_asked_for():
         None,
         None,
     ]
+    # The fixed evaluation says itself what it asks for.
+    fixed = asked("emoji600:relation", most=1)
+    assert recognisable(fixed.prompts, names, codes) == [*fixed.requests]
 
 
 def test_the_panel_counts_ties_as_half_and_keeps_prompts_together():

@@ -242,15 +242,15 @@ class Panel:
             try_folder("judge", self.judge, JUDGE)
         try_writing(self.folder, "DIR")
         from limner.pipelines.devices import device_named
-        from limner.vote.panel import by_clip, by_recogniser, sit
+        from limner.vote.panel import clip, recogniser, sit
         from limner.vote.study import begun
 
         device = str(device_named(self.device))
         study = begun(self.folder, None, "panel")
         tell_left_out(study)
-        judges = [by_clip(weights=self.clip, device=device)]
+        judges = [clip(weights=self.clip, device=device)]
         if self.judge is not None:
-            judges.append(by_recogniser(self.judge, device=device))
+            judges.append(recogniser(self.judge, device=device))
         for name, answers in sit(study, judges):
             print(f"{name}: {answers} answers")
         study.store.close()

@@ -20,7 +20,7 @@ from limner.comparison.found import Comparison, Painted
 from limner.comparison.kept import fingerprints, kept
 from limner.comparison.looking import Panel, Seen, seen, words
 from limner.comparison.painting import PICTURES, Work, missing, opened, paint, seconds_of, settings_said
-from limner.comparison.panel import opinions, preferences
+from limner.comparison.panel import opinions, preferences, seated
 from limner.comparison.prompts import Asked, recognisable
 from limner.comparison.reals import Reals, reals, shown
 from limner.comparison.report import write
@@ -251,6 +251,7 @@ def counted(
     prompts = said.repeat_interleave(plan.count, dim=0)
     size = next(iter(works.values())).size
     compared = None if real is None else looked_at(panel, real, size, out)
+    judges = seated(panel, compared)
     scores, opinion, told = [], {}, list[str]()
     for one in painted:
         found = seen(
@@ -264,7 +265,7 @@ def counted(
             requests=each,
         )
         scores.append(scored(panel, found, prompts, compared, name=one.name, title=one.title, seed=plan.seed))
-        opinion[one.name] = opinions(panel, found, prompts, each, compared)
+        opinion[one.name] = opinions(judges, found)
         told = told or too_few(panel, found, compared)
     preferred = preferences(opinion, seed=plan.seed)
     return Comparison(

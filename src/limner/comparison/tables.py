@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from limner.comparison.found import Comparison
 from limner.comparison.panel import NAME as PANEL
-from limner.comparison.panel import turned
+from limner.comparison.panel import Question, turned
 from limner.comparison.scores import MEASURES, Measure, Scored
 from limner.evaluation.intervals import Estimate
 
@@ -108,6 +108,14 @@ def claims(of: Comparison) -> Table:
     )
 
 
+# By what a judge prefers, in the words of the report.
+RULES: dict[Question, str] = {
+    "realism": "how near a picture is to real ones (the realism score)",
+    "caption": "how well it goes with its words",
+    "diversity": "how far apart pictures of one prompt are",
+}
+
+
 def preferences(of: Comparison) -> list[Table]:
     """Everybody against everybody, a table for each question and judge."""
     titles = of.titles
@@ -127,7 +135,7 @@ def preferences(of: Comparison) -> list[Table]:
         before = (
             f"How often the {PANEL} prefers the row to the column, "
             f"{'prompt by prompt' if question == 'diversity' else 'picture by picture of the same prompt'}, "
-            "ties as half. A program has compared numbers; nobody has voted."
+            f"ties as half, by {RULES[question]}. A program has compared numbers; nobody has voted."
         )
         header = ("", *(titles[name] for name in names))
         found.append(Table(f"Stand-in panel: {question}, by {judge}", before, header, rows))
