@@ -13,7 +13,7 @@ from limner.comparison.claims import ORDERS, VOTES, answers, ordered
 from limner.comparison.entrants import ARTICLE, CANDIDATES, VARIANTS, entrant, entrants, placed, settings_of
 from limner.comparison.kept import kept
 from limner.comparison.painting import Work, said
-from limner.comparison.panel import Preference, alike, between, preferred, wins
+from limner.comparison.panel import Opinion, Preference, alike, between, preferences, preferred, wins
 from limner.comparison.prompts import asked, recognisable
 from limner.comparison.reals import reals, shown
 from limner.comparison.scores import MEASURES, Scored
@@ -158,6 +158,18 @@ def test_the_panel_counts_ties_as_half_and_keeps_prompts_together():
     lost = wins(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), ["a", "a"], seed=0)
     assert lost.low < 0.1 < 0.9 < lost.high
     assert lost.value == 0.5
+
+
+def test_a_judge_is_asked_each_question_by_itself():
+    """What it says of realism is not compared with what it says of the words."""
+    groups = ("a", "b", "c")
+
+    def said(realism: float, caption: float) -> list[Opinion]:
+        numbers = {"realism": realism, "caption": caption}
+        return [Opinion("CLIP", name, torch.full((3,), value), groups) for name, value in numbers.items()]
+
+    found = preferences({"one": said(5.0, 0.2), "other": said(4.0, 0.3)}, seed=0)
+    assert [(one.question, one.won.value) for one in found] == [("realism", 1.0), ("caption", 0.0)]
 
 
 def test_known_preferences_are_recovered():

@@ -119,7 +119,8 @@ def test_a_comparison_from_words_to_tables(lines, blind, drawings, tmp_path, cap
         assert len(shown) == 6
         assert all(one.startswith(f"{folder}/") and (text.parent / one).is_file() for one in shown)
     assert page.read_text().startswith("# comparison: ")
-    assert "DALL-E 1 is preferred to DF-GAN as more realistic | 90.0 %" in page.read_text()
+    assert page.read_text().count("DALL-E 1 is preferred to DF-GAN as more realistic | 90.0 % | CLIP |") == 1
+    assert "\n|  |  | recogniser |" in page.read_text()
 
     # Once more: nothing is painted or looked at again, and the numbers are the same.
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*.png") if "report" not in file.parts}

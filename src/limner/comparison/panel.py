@@ -161,7 +161,7 @@ def preferences(said: dict[str, list[Opinion]], *, seed: int) -> list[Preference
     for first, second in combinations(said, 2):
         for one in said[first]:
             for other in said[second]:
-                if (one.judge, one.groups) == (other.judge, other.groups):
+                if (one.judge, one.question, one.groups) == (other.judge, other.question, other.groups):
                     won = wins(one.values, other.values, one.groups, seed=seed)
                     found.append(
                         Preference(

@@ -61,7 +61,8 @@ def scores(of: Comparison) -> list[Table]:
     for heading, keys, note in GROUPS:
         there = [by_key[key] for key in keys if any(key in one.numbers for one in of.rows())]
         rows = tuple((one.title, *(cell(one, measure) for measure in there)) for one in of.rows())
-        header = ("", *(f"{one.title} {'↑' if one.more else '↓'}" for one in there))
+        # Its arrow stays with the last word of a title.
+        header = ("", *(f"{one.title}\N{NO-BREAK SPACE}{'↑' if one.more else '↓'}" for one in there))
         said = note.replace("{classifier}", of.classifier)
         found.append(Table(heading, said, header, rows if there else ()))
     return found
@@ -93,9 +94,12 @@ def costs(of: Comparison) -> Table:
 
 def claims(of: Comparison) -> Table:
     """What the papers found, and whether it held."""
-    rows = tuple(
-        (one.claim, one.published, f"{one.found} ({one.by})", one.verdict, one.source) for one in of.answers
-    )
+    rows, last = list[tuple[str, ...]](), None
+    for one in of.answers:
+        # Each is said once, before the answers of all judges.
+        claim, published, source = ("",) * 3 if one.claim == last else (one.claim, one.published, one.source)
+        rows.append((claim, published, one.by, one.found, one.verdict, source))
+        last = one.claim
     return Table(
         "Did the papers' claims hold?",
         f"Published preferences are people's, on COCO, of models far larger. Here a {PANEL} answers in "
@@ -103,8 +107,8 @@ def claims(of: Comparison) -> Table:
         "the claimed side of a half; two are alike where it holds a half and goes no farther than ten "
         "points; a distance or score held where the intervals do not meet; of fewer than thirty prompts "
         "nothing is settled.",
-        ("claim", "published", "here, by", "verdict", "source"),
-        rows,
+        ("claim", "published", "by", "here", "verdict", "source"),
+        tuple(rows),
     )
 
 
