@@ -46,8 +46,8 @@ GROUPS = (
     (
         "Is there variety, and is it new?",
         ("recall", "spread", "copies"),
-        "Recall from one picture of each prompt, its interval from halves of the prompts, for beside itself "
-        "nothing is a neighbour; the distance is the mean cosine distance between pictures "
+        "Recall from one picture of each prompt, its interval from halves of the prompts, for a prompt drawn "
+        "twice would be its own neighbour; the distance is the mean cosine distance between pictures "
         "of one prompt; a near-copy is nearer to a training picture than 99 in 100 of held-out real ones "
         "are.",
     ),
