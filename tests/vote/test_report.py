@@ -152,6 +152,9 @@ def test_a_report_in_words_and_tables(votes, tmp_path):
     ]
     page = paths[1].read_text()
     assert page.count("<svg") == 3
+    # Words may be broken, numbers and names are not.
+    assert page.count("<td class=long>no: ") == sum(pair.more is not None for pair in found.pairs) > 0
+    assert "<td class=long>model" not in page
     assert "http" not in page
     with paths[2].open() as lines:
         rows = [*csv.DictReader(lines)]
