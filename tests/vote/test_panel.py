@@ -17,6 +17,7 @@ from limner.vote.report import measure
 from limner.vote.schedule import Design
 from limner.vote.store import FILES, opened
 from limner.vote.study import begun
+from limner.vote.tally import tally
 
 
 def colours(pictures):
@@ -77,16 +78,27 @@ def test_a_panel_does_not_sit_among_people(folder, judge):
         opened(folder, "panel")
 
 
-def test_who_knows_no_word_says_neither(judge):
+def test_who_does_not_know_the_words_does_not_vote_on_them(folder, judge):
+    """Two that are alike are a tie; what nobody has told is neither a tie nor a failed check."""
     deaf = PanelJudge("deaf", EYES, None, judge.real)
     unsure = PanelJudge("unsure", EYES, lambda features, _: [None] * len(features), judge.real)
     red, blue = (Image.new("RGB", (4, 4), name) for name in ("red", "blue"))
     for one in (deaf, unsure):
-        assert answer(one, "caption", "a pear", [red], [blue]) == "neither"
+        assert answer(one, "caption", "a pear", [red], [blue]) is None
+    assert answer(judge, "caption", "a pear", [red], [red]) == "neither"
     assert answer(judge, "caption", "a pear", [blue], [red]) == "right"
     assert answer(judge, "realism", "a pear", [red], [red]) == "left"
     assert answer(judge, "diversity", "a pear", [red, red], [red, blue]) == "right"
-    assert answer(PanelJudge("new", EYES, None, None), "realism", "a pear", [blue], [red]) == "left"
+    assert answer(PanelJudge("new", EYES, None, None), "realism", "a pear", [blue], [red]) is None
+    study = begun(folder, Design(questions=("realism", "caption"), checks=3), "panel")
+    ((name, given),) = sit(study, [deaf])
+    votes = study.store.votes()
+    assert (name, given) == ("deaf", len(votes))
+    assert {vote.task.question for vote in votes} == {"realism"}
+    (voter,) = tally(votes).voters
+    assert voter.checks == sum(vote.task.kind == "check" for vote in votes) > 0
+    assert [*sit(study, [deaf])] == [("deaf", 0)]
+    study.store.close()
 
 
 def test_votes_and_the_report_go_by_the_same_rules(blind):
@@ -105,7 +117,7 @@ def test_votes_and_the_report_go_by_the_same_rules(blind):
                     [judge.opinion(question, judge.eyes.see(grid), [prompt] * len(grid))] for grid in grids
                 ]
                 if opinions[0] == [None]:
-                    assert (judge.name, question, said) == ("recogniser", "caption", "neither")
+                    assert (judge.name, question, said) == ("recogniser", "caption", None)
                     assert prompt in prompts[2:]
                     continue
                 counted = preferences({"left": opinions[0], "right": opinions[1]}, seed=0)

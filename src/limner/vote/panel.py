@@ -45,18 +45,23 @@ def answer(
     caption: str,
     left: Sequence[Image.Image],
     right: Sequence[Image.Image],
-) -> Answer:
-    """Which side; neither where both are the same to it, or the left where one must be chosen."""
+) -> Answer | None:
+    """Which side; neither where both are the same to it, or the left where one must be chosen.
+
+    None where it does not know the words: that is no even match, and no check that was failed.
+    """
     one, other = (
         judge.opinion(question, judge.eyes.see(side), [caption] * len(side)) for side in (left, right)
     )
-    if one is None or other is None or one.values[0] == other.values[0]:
+    if one is None or other is None:
+        return None
+    if one.values[0] == other.values[0]:
         return "neither" if "neither" in ANSWERS[question] else "left"
     return "left" if one.values[0] > other.values[0] else "right"
 
 
 def sit(study: Study, judges: Sequence[PanelJudge]) -> Iterator[tuple[str, int]]:
-    """Every judge answers what it has not answered yet; yields its name and how many it answered now.
+    """Every judge answers what it has not answered yet and can; yields its name and how many it answered now.
 
     Raises ValueError for a study that is of people.
     """
@@ -65,8 +70,9 @@ def sit(study: Study, judges: Sequence[PanelJudge]) -> Iterator[tuple[str, int]]
     for judge in judges:
         rater = study.join(judge.name)
         done, total = study.store.progress(rater)
-        waiting = study.store.waiting(rater, total)
-        for shown in watched(waiting, f"{judge.name} votes"):
+        for shown in watched(study.store.waiting(rater, total), f"{judge.name} votes"):
             left, right = (study.showing.pictures(shown.task, side) for side in ("left", "right"))
-            study.store.vote(shown, answer(judge, shown.task.question, shown.task.prompt, left, right), 0.0)
-        yield judge.name, total - done
+            said = answer(judge, shown.task.question, shown.task.prompt, left, right)
+            if said is not None:
+                study.store.vote(shown, said, 0.0)
+        yield judge.name, study.store.progress(rater)[0] - done
