@@ -180,7 +180,16 @@ def test_evaluation_that_cannot_be_is_refused(refuses, tmp_path):
     assert refuses("evaluate") == "nothing is asked for: give --sheet PNG, or --data, --judge and --out"
     assert refuses("evaluate", "--data", ".").startswith("data, judge and out belong together")
     three = ("--data", "none", "--judge", ".", "--out", "out")
-    assert refuses("evaluate", *three) == "data is 'none', which is no folder"
+    assert refuses("evaluate", *three) == (
+        "data is 'none', which is no folder: give one with captioned pictures, such as `limner data fetch "
+        "emoji --out DIR` leaves"
+    )
+    assert refuses("evaluate", "--data", ".", "--judge", "none", "--out", "out").startswith(
+        "judge is 'none', which is no folder: give OUT of `limner train recogniser"
+    )
+    assert "`limner data fetch emoji --out DIR`" in refuses(
+        "evaluate", "--study", "likelihood", "--model", "glide", "--data", "none", "--out", "out"
+    )
     assert refuses("evaluate", *three, "--names", "0").startswith("names is 0")
     assert refuses("evaluate", "--sheet", "sheet.jpg").startswith("sheet is 'sheet.jpg'")
     for of in ((), ("--model", "glide", "--sheet", "sheet.png")):
@@ -204,7 +213,11 @@ def test_classifiers_that_cannot_be_compared_are_refused(refuses):
     for more in (("--model", "glide"), ("--judge", ".")):
         assert refuses(*study, *more) == "study is 'classifiers', of no painter and no judge: leave both out"
     assert refuses(*study, "--data", ".", "--weights", "none", "--out", "out") == (
-        "weights is 'none', which is no folder"
+        "weights is 'none', which is no folder: give one that holds mlp and transformer, each OUT of `limner "
+        "train classifier`"
+    )
+    assert refuses(*study, "--data", "none", "--weights", ".", "--out", "out").endswith(
+        "give what `limner data pairs --out DIR` leaves"
     )
     assert refuses(*study, "--data", ".", "--weights", ".", "--out", "out").startswith(
         "mlp holds no model: give OUT of `limner train classifier`"

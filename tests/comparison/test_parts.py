@@ -10,10 +10,10 @@ from PIL import Image
 
 from limner.cli import main
 from limner.comparison.claims import ORDERS, VOTES, answers, ordered
-from limner.comparison.entrants import ARTICLE, CANDIDATES, VARIANTS, entrant, entrants, settings_of
+from limner.comparison.entrants import ARTICLE, CANDIDATES, VARIANTS, entrant, entrants, placed, settings_of
 from limner.comparison.kept import kept
 from limner.comparison.painting import Work, said
-from limner.comparison.panel import Preference, alike, between, preferred, wins
+from limner.comparison.panel import Opinion, Preference, alike, between, preferences, preferred, wins
 from limner.comparison.prompts import asked, recognisable
 from limner.comparison.reals import reals, shown
 from limner.comparison.scores import MEASURES, Scored
@@ -46,6 +46,30 @@ def test_everybody_is_named_in_one_way():
         with pytest.raises(ValueError, match="models") as raised:
             entrants(wrong)
         assert told in str(raised.value)
+
+
+def test_who_has_no_weights_yet_is_named_once_with_the_way_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Of a copy that has weights of nobody but GLIDE; what is told is enough to go on with."""
+    place = tmp_path / "weights"
+    (place / "glide").mkdir(parents=True)
+    monkeypatch.setattr("limner.weights.resources.files", lambda _: place)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    told = refused(capsys, "--models", "dfgan,glide,dfgan:truncated,dalle2=mine", "--out", "out")
+    assert told == (
+        "dfgan, dfgan:truncated cannot paint yet: their weights do not ship in this copy of limner, and are "
+        "to come. Until then compare the others, with --models glide,dalle2=mine, or give weights of your "
+        "own, as in --models dfgan=OUT/line,dfgan:truncated=OUT/line, from `limner train dfgan --size small "
+        "--data DIR --clip CLIP --out OUT`"
+    )
+    placed(entrants(told.split("--models ")[1].split(", or")[0]))
+    # The usual list is refused in the same way, and nothing is left behind.
+    assert refused(capsys, "--out", "out").startswith("dfgan, dalle1, dalle1:reranked, dalle2:auto")
+    told = refused(capsys, "--models", "dfgan", "--out", "out")
+    assert "are to come. Until then give weights of your own, as in --models dfgan=OUT/line, " in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_variant_is_a_setting():
@@ -116,6 +140,9 @@ def test_one_thing_in_a_prompt_is_asked_for():
         None,
         None,
     ]
+    # The fixed evaluation says itself what it asks for.
+    fixed = asked("emoji600:relation", most=1)
+    assert recognisable(fixed.prompts, names, codes) == [*fixed.requests]
 
 
 def test_the_panel_counts_ties_as_half_and_keeps_prompts_together():
@@ -131,6 +158,18 @@ def test_the_panel_counts_ties_as_half_and_keeps_prompts_together():
     lost = wins(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), ["a", "a"], seed=0)
     assert lost.low < 0.1 < 0.9 < lost.high
     assert lost.value == 0.5
+
+
+def test_a_judge_is_asked_each_question_by_itself():
+    """What it says of realism is not compared with what it says of the words."""
+    groups = ("a", "b", "c")
+
+    def said(realism: float, caption: float) -> list[Opinion]:
+        numbers = {"realism": realism, "caption": caption}
+        return [Opinion("CLIP", name, torch.full((3,), value), groups) for name, value in numbers.items()]
+
+    found = preferences({"one": said(5.0, 0.2), "other": said(4.0, 0.3)}, seed=0)
+    assert [(one.question, one.won.value) for one in found] == [("realism", 1.0), ("caption", 0.0)]
 
 
 def test_known_preferences_are_recovered():
@@ -254,6 +293,10 @@ def test_real_pictures_leave_out_what_is_asked_for(drawings: Path):
     assert set(few.cloud) <= set(every.cloud)
     assert few.digest == reals(drawings, [], most=6).digest != every.digest
     assert not set(every.trained) & set(every.held_out)
+    assert every.trained
+    assert every.held_out
+    # How large the cloud is says nothing of what a near-copy is.
+    assert (few.trained, few.held_out) == (every.trained, every.held_out)
     assert [one.size for one in shown(few.cloud[:2], 32)] == [(32, 32)] * 2
 
 
@@ -279,8 +322,11 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_painted(
         (("--models", "dalle1", "--prompts", "none.txt"), "prompts is 'none.txt', no file and no list"),
         ((*ours, "--count", "0"), "count is 0: give a whole number from 1 to 64"),
         ((*ours, "--most", "0"), "most is 0: give a whole number from 1"),
-        ((*ours, "--data", "none"), "data is 'none', which is no folder"),
-        ((*ours, "--judge", "none"), "judge is 'none', which is no folder"),
+        ((*ours, "--data", "none"), "data is 'none', which is no folder: give one with captioned pictures"),
+        (
+            (*ours, "--judge", "none"),
+            "judge is 'none', which is no folder: give OUT of `limner train recogniser",
+        ),
         ((*ours, "--most-real", "9"), "most_real is 9, and there is no --data: leave it out"),
         ((*ours, "--blur", "-1"), "blur holds -1.0: give radii from 0 to 64"),
         ((*ours, "--page", "page.html"), "page is 'page.html': give a name that ends in .md"),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from PIL import Image
 
 from limner.cli import main
 from limner.comparison import run as running
-from limner.comparison.cost import Cost
+from limner.comparison.cost import Cost, cost
+from limner.comparison.entrants import entrant
+from limner.comparison.painting import Work, missing, paint, seconds_of
 from limner.pipelines import load
+from limner.pipelines.png import save_png
 from limner.pipelines.settings import GlideSettings, PaintSettings, TokenSettings
 
 # So few pictures mean nothing, and it says so.
@@ -40,12 +44,19 @@ def options(lines: dict[str, Path], out: Path, *more: str) -> list[str]:
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process of its own for every cost, which one test is enough for."""
 
-    def cost(work, _folder, *, weights, device, precision):
+    def cheaply(work, _folder, *, weights, device, precision):
         assert device == "cpu"
         assert precision == "fp32"
-        return Cost(weights=weights, size=work.size, seconds=0.5, megabytes=123.0)
+        return Cost(
+            weights=weights,
+            size=work.size,
+            device=device,
+            precision=precision,
+            seconds=0.5,
+            megabytes=123.0,
+        )
 
-    monkeypatch.setattr(running, "cost", cost)
+    monkeypatch.setattr(running, "cost", cheaply)
 
 
 def pixels(folder: Path) -> dict[str, bytes]:
@@ -108,7 +119,8 @@ def test_a_comparison_from_words_to_tables(lines, blind, drawings, tmp_path, cap
         assert len(shown) == 6
         assert all(one.startswith(f"{folder}/") and (text.parent / one).is_file() for one in shown)
     assert page.read_text().startswith("# comparison: ")
-    assert "DALL-E 1 is preferred to DF-GAN as more realistic | 90.0 %" in page.read_text()
+    assert page.read_text().count("DALL-E 1 is preferred to DF-GAN as more realistic | 90.0 % | CLIP |") == 1
+    assert "\n|  |  | recogniser |" in page.read_text()
 
     # Once more: nothing is painted or looked at again, and the numbers are the same.
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*.png") if "report" not in file.parts}
@@ -136,6 +148,19 @@ def test_a_comparison_from_words_to_tables(lines, blind, drawings, tmp_path, cap
     assert main(other) == 2
     assert "is of another comparison: its weights is" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.usefixtures("cheap")
+def test_somebody_elses_picture_is_refused_before_anybody_paints(lines, tmp_path, capsys):
+    """It lies where the last of three is to paint: neither of the first two begins."""
+    out = tmp_path / "out"
+    call = options(lines, out, "--blur", "0")
+    place = out / "pictures" / "dalle1-reranked" / "00002-02.png"
+    place.parent.mkdir(parents=True)
+    save_png(load("dalle1", weights=lines["dalle1"]).paint("a pear")[0], place, {"prompt": "a pear"})
+    assert main(call) == 2
+    assert f"{place} is of another comparison: its prompt is 'a pear'" in capsys.readouterr().err
+    assert [file for file in out.rglob("*") if file.is_file()] == [place]
 
 
 @pytest.mark.usefixtures("cheap")
@@ -177,7 +202,8 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(lines, tmp_path):
         "from limner.comparison import painting, run\n"
         "from limner.comparison.cost import Cost\n"
         "run.cost = lambda work, folder, *, weights, device, precision: "
-        "Cost(weights=weights, size=work.size, seconds=1.0, megabytes=None)\n"
+        "Cost(weights=weights, size=work.size, device=device, precision=precision, seconds=1.0, "
+        "megabytes=None)\n"
         "painting.AT_ONCE = 2\n"
         "save = painting.save_png\n"
         "def slowly(*given):\n    time.sleep(0.2)\n    save(*given)\n"
@@ -224,10 +250,6 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(lines, tmp_path):
 
 
 def test_a_cost_is_measured_in_a_process_of_its_own(lines, tmp_path):
-    from limner.comparison.cost import cost
-    from limner.comparison.entrants import entrant
-    from limner.comparison.painting import Work
-
     one = entrant(f"dfgan={lines['dfgan']}")
     work = Work(one, ("a cat",), 2, 32, 0, tmp_path / "pictures")
     found = cost(work, tmp_path, weights="abc", device="cpu", precision="fp32")
@@ -246,3 +268,32 @@ def test_a_cost_is_measured_in_a_process_of_its_own(lines, tmp_path):
     assert json.loads(kept.read_text())["weights"] == "abc"
     assert cost(work, tmp_path, weights="def", device="cpu", precision="fp32").weights == "def"
     assert json.loads(kept.read_text())["weights"] == "def"
+
+
+def test_a_cost_is_of_the_device_that_it_was_measured_on(lines, tmp_path):
+    """What was measured on another one, or in other arithmetic, is not taken for what it costs here."""
+    work = Work(entrant(f"dfgan={lines['dfgan']}"), ("a cat",), 2, 32, 0, tmp_path / "pictures")
+    kept = tmp_path / "cost" / "dfgan.json"
+    there = cost(work, tmp_path, weights="abc", device="cpu", precision="fp32")
+    for name, other in (("device", "cuda"), ("precision", "bf16")):
+        kept.write_text(json.dumps({**asdict(there), name: other, "seconds": 9e9}))
+        found = cost(work, tmp_path, weights="abc", device="cpu", precision="fp32")
+        assert 0 < found.seconds < 9e9
+        assert json.loads(kept.read_text()) == asdict(found)
+    kept.write_text(json.dumps({**asdict(there), "seconds": 9e9}))
+    assert cost(work, tmp_path, weights="abc", device="cpu", precision="fp32").seconds == 9e9
+
+
+def test_seconds_are_of_pictures_painted_here(lines, tmp_path):
+    painter = load("dfgan", weights=lines["dfgan"])
+    work = Work(entrant(f"dfgan={lines['dfgan']}"), ("a cat", "a pear"), 1, 32, 0, tmp_path)
+    paint(work, painter, [0, 1], iter)
+    assert len(seconds_of(work, "cpu")) == 2
+    with Image.open(work.file(1, 1)) as opened:
+        elsewhere, told = opened.copy(), {**opened.info, "device": "cuda", "seconds": "9000000"}
+    save_png(elsewhere, work.file(1, 1), told)
+    assert len(seconds_of(work, "cpu")) == 1
+    assert seconds_of(work, "cpu")[0] < 9e6
+    assert seconds_of(work, "cuda") == [9e6]
+    # It is the same picture wherever it was painted.
+    assert missing(work, painter) == []

@@ -14,12 +14,12 @@ from limner.evaluation.blur import all_blurred, blurred
 from limner.evaluation.clip_score import clip_score, cosines, hessel_score
 from limner.evaluation.cmmd import BLOCK, cmmd, cmmd_estimate
 from limner.evaluation.copying import nearest
-from limner.evaluation.coverage import covered, reach, realism
+from limner.evaluation.coverage import K, covered, reach, realism, recall_estimate
 from limner.evaluation.eyes import Eyes, inception, look, stream
 from limner.evaluation.frechet import Gaussian, frechet_distance, gaussian
 from limner.evaluation.frechet_interval import frechet_estimate
 from limner.evaluation.inception_score import inception_score, inception_score_estimate
-from limner.evaluation.intervals import around, cells, redrawn
+from limner.evaluation.intervals import Estimate, around, cells, redrawn, wilson
 from limner.evaluation.moments import Moments
 
 
@@ -180,6 +180,40 @@ def test_realism_is_above_one_inside_and_falls_with_the_distance():
     # Reaches are 3, 2, 2, 3 and 49; of these 2, 2, 3 and 3 are kept.
     assert realism(real, torch.tensor([[1.5], [5.0], [9.0]])).tolist() == pytest.approx([4.0, 1.5, 0.5])
     assert realism(real, torch.tensor([[50.0]])).item() < 0.1
+
+
+def test_the_interval_of_a_recall_holds_what_other_paintings_reach_by_halves():
+    """Of 100 studies of 40 paintings beside the same 600 real ones; over the real ones alone it does not."""
+    stream = torch.Generator().manual_seed(0)
+    real = torch.randn(600, 6, generator=stream)
+    found = [
+        recall_estimate(0.8 * torch.randn(40, 6, generator=stream), real, seed=seed) for seed in range(100)
+    ]
+    mean = float(np.mean([one.value for one in found]))
+    assert 0.5 < mean < 0.9
+
+    def held(intervals: list[Estimate]) -> int:
+        return sum(one.low <= mean <= one.high for one in intervals)
+
+    over_real = [wilson(round(one.value * len(real)), len(real)) for one in found]
+    print("by halves", held(found), "over real pictures", held(over_real), "of 100")
+    # The binomial's 99.9 % points of 100 at 95 % are 87 and 100.
+    assert held(found) >= 87
+    assert held(over_real) <= 60
+
+
+def test_a_recall_of_few_or_of_all_is_not_sure():
+    """What is covered is covered by halves too; the interval is that of as many trials as paintings."""
+    points = normal(0, 4 * (K + 1))
+    everything = recall_estimate(points, torch.zeros(5, 4), seed=0)
+    assert (everything.value, everything.high, everything.total) == (1.0, 1.0, 16)
+    assert everything.low == pytest.approx(wilson(16, 16).low)
+    nothing = recall_estimate(points, torch.full((5, 4), 99.0), seed=0)
+    assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, pytest.approx(wilson(0, 16).high))
+    few_points = recall_estimate(points[:4], torch.cat([torch.zeros(5, 4), torch.full((5, 4), 99.0)]), seed=0)
+    assert (few_points.value, few_points.low) == (0.5, pytest.approx(wilson(2, 4).low))
+    with pytest.raises(ValueError, match="painted: 1 rows, of which none has a neighbour"):
+        recall_estimate(points[:1], points, seed=0)
 
 
 def test_blur_is_a_gaussian_of_the_picture_size():

@@ -341,6 +341,23 @@ def test_an_answer_is_taken_back_by_mouse_and_the_rater_is_known_again(page, fol
     store.close()
 
 
+def test_a_long_name_gives_way_on_a_narrow_page(page):
+    page.resize((360, 640))
+    page.join("Maximiliane Wilhelmine Alexandra")
+    page.wanted()
+    lines, name, wide = page.driver.execute_script(
+        "const lines = (one) => one.offsetHeight / parseFloat(getComputedStyle(one).lineHeight);"
+        "const inside = (id) => document.getElementById(id).getBoundingClientRect();"
+        "return [[document.querySelector('.brand'), document.getElementById('name')].map(lines).concat("
+        "  inside('leave').height < 50 ? 1 : 2), inside('name').width,"
+        "  document.documentElement.scrollWidth]"
+    )
+    assert max(lines) < 1.5
+    assert name > 60
+    assert wide <= 360
+    page.resize(WIDE)
+
+
 def test_nobody_else_was_asked_and_nothing_complained(page):
     assert [line["message"] for line in page.driver.get_log("browser") if line["level"] == "SEVERE"] == []
     events = [json.loads(line["message"])["message"] for line in page.driver.get_log("performance")]

@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from limner.cli import main
+from limner.cli.vote import tell_left_out
 from limner.errors import LimnerError
 from limner.vote.app import create_app
 from limner.vote.pictures import gather
@@ -222,6 +223,67 @@ def test_other_pictures_are_another_study(folder, paint):
         begun(folder, None, "people")
 
 
+@pytest.fixture
+def compared(folder):
+    """The same folder as `limner compare` leaves it; returns how its index is written."""
+    named = gather(folder)
+    for place, prompt in enumerate(named.prompts):
+        for model in named.models:
+            for number, file in named.files[model][prompt].items():
+                os.rename(file, file.with_name(f"{place:05d}-{number:02d}.png"))
+    entrants = [{"name": model, "pictures": f"pictures/{model}"} for model in named.models]
+    index = {"prompts": list(named.prompts), "count": 4, "entrants": entrants}
+    (folder / "comparison.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_who_is_not_through_with_painting_is_left_out_and_named(compared):
+    """A comparison that was killed: one entrant lacks its last picture, and has it later."""
+    picture = compared / "pictures" / "glide" / "00002-04.png"
+    picture.rename(compared / "last.png")
+    study = begun(compared, None, "people")
+    assert study.showing.gathered.models == ("dalle1", "dfgan")
+    assert study.showing.gathered.left_out == {
+        "glide": "has painted 11 of 12 pictures: wait for `limner compare`, or call it again as it was called"
+    }
+    anna = study.join("anna")
+    study.store.vote(study.store.waiting(anna)[0], "left", 1.0)
+    study.store.close()
+    # Whoever is through later is not mixed into votes on the others, and does not stop them.
+    (compared / "last.png").rename(picture)
+    again = begun(compared, None, "people")
+    assert again.showing.gathered.models == ("dalle1", "dfgan")
+    assert "move" in again.showing.gathered.left_out["glide"]
+    assert again.store.progress(again.join("anna"))[0] == 1
+    # The command says so before it serves.
+    with pytest.warns(
+        UserWarning, match="glide is left out, for it was not there when the study began: move"
+    ):
+        tell_left_out(again)
+    again.store.close()
+    # Anew it is one of all.
+    (compared / "votes.sqlite").unlink()
+    study = begun(compared, None, "people")
+    assert study.showing.gathered.models == ("dalle1", "dfgan", "glide")
+    assert study.showing.gathered.left_out == {}
+    study.store.close()
+    picture.unlink()
+    with pytest.raises(LimnerError, match=r"has not all pictures of glide, on whom .*votes\.sqlite has"):
+        begun(compared, None, "people")
+
+
+def test_one_who_is_through_is_compared_with_nobody(compared, capsys):
+    (compared / "pictures" / "glide" / "00000-01.png").unlink()
+    (compared / "pictures" / "dfgan" / "00000-01.png").unlink()
+    assert main(["vote", str(compared)]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "has not yet two models that have painted everything: dfgan has painted 11 of 12 pictures: " in said
+    )
+    assert "call it again as it was called" in said
+    assert not (compared / "votes.sqlite").exists()
+
+
 # --- the command ------------------------------------------------------------------------------------
 
 
@@ -241,6 +303,16 @@ def test_what_the_command_refuses(folder, options, said, capsys):
     assert main(["vote", str(folder), *options]) == 2
     assert said in capsys.readouterr().err
     assert not (folder / "votes.sqlite").exists()
+
+
+@pytest.mark.parametrize("task", [["page"], ["panel"]])
+def test_a_folder_that_is_none_is_named_with_what_makes_one(task, tmp_path, capsys):
+    assert main(["vote", *task, str(tmp_path / "none")]) == 2
+    said = f"folder is '{tmp_path / 'none'}', which is no folder: give the one with the pictures, OUT of"
+    assert said in capsys.readouterr().err
+    if task == ["panel"]:
+        assert main(["vote", *task, str(tmp_path), "--judge", "none"]) == 2
+        assert "which is no folder: give OUT of `limner train recogniser" in capsys.readouterr().err
 
 
 def test_nobody_has_voted_yet(tmp_path, capsys):

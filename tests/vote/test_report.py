@@ -1,6 +1,7 @@
 """The report over the store: it finds the win rates that were put in, and says whom it heard."""
 
 import csv
+import json
 import random
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def gathered(models, prompts):
 def voted(store, study, design, raters, prefers):
     """Raters vote on all, as on the page: `prefers(question, prompt, first, second, rater)` → value."""
     line = lined_up(comparisons(design, study), design.seed)
-    store.begin(design, "digest")
+    store.begin(design, "digest", study.models)
     for number in range(raters):
         rater = store.join(f"rater {number}")
         store.ask(rater, schedule(design, line, number, CAPTIONS))
@@ -97,6 +98,38 @@ def test_the_intervals_hold_the_truth_in_95_of_100_studies():
     assert max(leaning) <= 0.105
 
 
+def changing(seed, *, tastes, shift):
+    """Raters of different tastes, asked all three questions, who like the first model less on the way."""
+    chance = np.random.default_rng(seed)
+    turns = {}
+
+    def prefers(question, _prompt, _first, _second, rater):
+        turn = turns[rater, question] = turns.get((rater, question), -1) + 1
+        return float(chance.random() < tastes[rater] - shift * (turn >= 15))
+
+    numbered = {f"prompt {prompt}": {n: Path("picture.png") for n in range(4)} for prompt in range(15)}
+    study = Gathered({f"model {model}": numbered for model in range(2)})
+    store = Store(":memory:", "people")
+    votes = voted(store, study, Design(seed=seed, pictures=2, repeats=0.0, checks=30), len(tastes), prefers)
+    store.close()
+    return votes
+
+
+def test_raters_who_differ_are_no_change_of_mind_and_a_change_of_mind_is():
+    """Six raters, of whom each begins with another question, and the first like what the last do not."""
+    tastes = (0.9, 0.85, 0.7, 0.3, 0.15, 0.1)
+    alarms = [
+        measure(changing(seed, tastes=tastes, shift=0.0), "people").order.p < 0.05 for seed in range(100)
+    ]
+    # One in twenty by chance; of a hundred the binomial's 99.9 % point is 13.
+    print("false alarms in 100", sum(alarms))
+    assert sum(alarms) <= 13
+    tastes = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+    found = [measure(changing(seed, tastes=tastes, shift=0.4), "people").order.p < 0.05 for seed in range(20)]
+    print("found in 20", sum(found))
+    assert sum(found) >= 18
+
+
 @pytest.fixture
 def votes():
     return simulated(0, prompts=20, raters=6)[0]
@@ -119,6 +152,9 @@ def test_a_report_in_words_and_tables(votes, tmp_path):
     ]
     page = paths[1].read_text()
     assert page.count("<svg") == 3
+    # Words may be broken, numbers and names are not.
+    assert page.count("<td class=long>no: ") == sum(pair.more is not None for pair in found.pairs) > 0
+    assert "<td class=long>model" not in page
     assert "http" not in page
     with paths[2].open() as lines:
         rows = [*csv.DictReader(lines)]
@@ -186,12 +222,16 @@ def test_repeats_measure_raters_and_count_once():
 def test_the_commands_report_and_export(tmp_path, capsys):
     store = Store(tmp_path / FILES["people"], "people")
     voted(store, gathered(2, 6), Design(), 2, lambda *_: 1.0)
+    store.vote(store.answered(store.named("rater 1")), "right", 1.0)
+    total = len(store.votes())
     store.close()
     assert main(["vote", "report", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "model 0 over model 1" in said
     assert (tmp_path / "votes" / "report.html").is_file()
     assert main(["vote", "export", str(tmp_path), "--out", str(tmp_path / "all.json")]) == 0
-    assert (tmp_path / "all.json").is_file()
+    rows = json.loads((tmp_path / "all.json").read_text())
+    assert len(rows) == total + 1
+    assert [row["replaced"] for row in rows].count("yes") == 1
     assert main(["vote", "plan", "--win-rate", "0.6"]) == 0
     assert "194" in capsys.readouterr().out

@@ -287,12 +287,23 @@ def test_a_lean_to_one_side_is_found():
 
 
 def test_a_change_of_mind_is_found():
-    """A 2 × 2 table of 30 and 20, 20 and 30 has a chi-square of 4."""
+    """A 2 × 2 table of 30 and 20, 20 and 30 has a chi-square of 4, and with its margins held 99/100 of it."""
     votes = [ballot(float(n < 30), prompt=str(n), late=False) for n in range(50)]
     votes += [ballot(float(n < 20), prompt=str(n), late=True) for n in range(50)]
-    assert order(votes).statistic == pytest.approx(4)
+    assert order(votes).statistic == pytest.approx(4 * 99 / 100)
     assert order(votes).degrees == 1
     assert order(independent_votes(0, 0, 5)) is None
+    # Two raters who each change their minds say it together, though they like different models.
+    votes = [
+        ballot(float(n < won), rater=rater, prompt=str(n), late=late)
+        for rater, wins in (("anna", (40, 30)), ("ben", (20, 10)))
+        for late, won in zip((False, True), wins, strict=True)
+        for n in range(50)
+    ]
+    # Late wins 10 fewer than early ones: −5 and −5 of what is expected; variances n₁n₂·lost·won/(n²(n − 1)).
+    variance = 2 * 50 * 50 * 30 * 70 / (100**2 * 99)
+    assert order(votes).statistic == pytest.approx(10**2 / variance)
+    assert order(votes).degrees == 1
 
 
 # --- how many ---------------------------------------------------------------------------------------

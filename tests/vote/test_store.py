@@ -79,6 +79,33 @@ def test_no_rater_sees_another_ones_tasks(store):
     assert store.rater("") is None
 
 
+def test_one_rater_too_many_leaves_no_trace(tmp_path, monkeypatch):
+    """Of twenty who come at once to two processes, as many are taken as there is room for."""
+    monkeypatch.setattr("limner.vote.store.MOST_RATERS", 8)
+    stores = [Store(tmp_path / FILES["people"], "people") for _ in range(2)]
+    refused = []
+
+    def come(number):
+        try:
+            stores[number % 2].join(f"rater {number}")
+        except ValueError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    there = [rater.name for rater in stores[0].raters()]
+    assert len(there) == 8
+    assert len(refused) == 12
+    assert all("8 raters are here, and no more are taken" in said for said in refused)
+    # Who is there comes back all the same.
+    assert stores[1].join(there[0]) == stores[0].named(there[0])
+    for store in stores:
+        store.close()
+
+
 def test_answers_that_a_question_does_not_have(store):
     anna = store.join("anna")
     store.ask(anna, [Task("realism", "prompt", 1, "a", "b", "asked")])
@@ -89,13 +116,14 @@ def test_answers_that_a_question_does_not_have(store):
 
 def test_a_study_is_gone_on_with_as_it_was_begun(store):
     design = Design(seed=3, questions=("caption",), most=7)
-    store.begin(design, "pictures")
-    store.begin(design, "pictures")
+    store.begin(design, "pictures", ["a", "b"])
+    store.begin(design, "pictures", ["a", "b"])
     assert store.design() == design
+    assert store.models() == ("a", "b")
     with pytest.raises(LimnerError, match=r"most is None, and .* was begun with 7"):
-        store.begin(Design(seed=3, questions=("caption",)), "pictures")
+        store.begin(Design(seed=3, questions=("caption",)), "pictures", ["a", "b"])
     with pytest.raises(LimnerError, match="pictures are not those"):
-        store.begin(design, "others")
+        store.begin(design, "others", ["a", "b"])
 
 
 def test_people_and_panel_are_never_mixed(tmp_path):
@@ -157,12 +185,21 @@ def test_votes_are_written_through(store):
 def test_export_has_every_vote(store):
     anna = store.join("anna, the second")
     store.ask(anna, TASKS)
-    store.vote(store.waiting(anna)[0], "right", 1.25)
-    (row,) = json.loads(as_json(store.votes(), "people"))
+    for answer in ("neither", "right"):
+        store.vote(store.waiting(anna)[0] if answer == "neither" else store.answered(anna), answer, 1.25)
+    store.vote(store.waiting(anna)[0], "left", 2.0)
+    votes = store.every_vote()
+    back, row, other = json.loads(as_json(votes, "people"))
     assert row["rater"] == "anna, the second"
     assert (row["left"], row["right"], row["answer"], row["chosen"]) == ("a", "b", "right", "b")
-    header, line = as_csv(store.votes(), "people").splitlines()
+    # What was taken back is there, and is known from what counts.
+    assert (back["place"], back["answer"], back["chosen"], back["replaced"]) == (1, "neither", None, "yes")
+    assert [one["replaced"] for one in (row, other)] == ["no", "no"]
+    assert [vote for vote in votes if not vote.replaced] == store.votes()
+    header, _, line, _ = as_csv(votes, "people").splitlines()
     assert header.split(",")[:3] == ["voters", "rater", "place"]
+    assert header.endswith(",seconds,at,replaced")
+    assert line.endswith(",no")
     assert line.startswith('people,"anna, the second",1,asked,caption,prompt 0,1,a,b,right,b,1.25,')
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from limner.cli.places import try_writing
-from limner.comparison.entrants import ARTICLE, Entrant, entrants
+from limner.cli.places import DRAWINGS, JUDGE, try_folder, try_writing
+from limner.comparison.entrants import ARTICLE, Entrant, entrants, placed
 from limner.comparison.prompts import HELD_OUT, checked
 from limner.pipelines.settings import MOST_PICTURES, Precision, checked_seed, checked_whole
 
@@ -47,7 +47,7 @@ class Compare:
     blur: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Radii at which blurred pictures are measured, in pixels of a picture of 256; 0 for none."""
     most_real: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None
-    """How many real pictures of --data to look at, chosen by hash."""
+    """How many real pictures of --data to compare with, chosen by hash; near-copies are of all of them."""
     size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the largest of all)")] = (
         None
     )
@@ -92,9 +92,9 @@ class Compare:
         checked_whole("count", self.count, 1, MOST_PICTURES)
         checked_seed(self.seed, self.count)
         checked(self.prompts, most=self.most)
-        for name, folder in (("data", self.data), ("judge", self.judge)):
-            if folder is not None and not folder.is_dir():
-                raise ValueError(f"{name} is '{folder}', which is no folder")
+        for name, folder, remedy in (("data", self.data, DRAWINGS), ("judge", self.judge, JUDGE)):
+            if folder is not None:
+                try_folder(name, folder, remedy)
         if self.most_real is not None:
             if self.data is None:
                 raise ValueError(f"most_real is {self.most_real}, and there is no --data: leave it out")
@@ -107,8 +107,7 @@ class Compare:
                 raise ValueError(f"page is '{self.page}': give a name that ends in .md")
             try_writing(self.page.parent, "--page")
         try_writing(self.out)
-        for one in found:
-            one.place()
+        placed(found)
         return found
 
     def command(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from limner.cli.places import try_writing
+from limner.cli.places import DRAWINGS, JUDGE, try_folder, try_writing
 from limner.cli.progress import progress
 from limner.pipelines.settings import Precision, TokenSettings, candidates_for, checked_arithmetic
 
@@ -204,9 +204,8 @@ class Evaluate:
             return None
         if self.data is None or self.judge is None or self.out is None:
             raise ValueError("data, judge and out belong together: give all three, or --sheet alone")
-        for name, folder in (("data", self.data), ("judge", self.judge)):
-            if not folder.is_dir():
-                raise ValueError(f"{name} is '{folder}', which is no folder")
+        try_folder("data", self.data, DRAWINGS)
+        try_folder("judge", self.judge, JUDGE)
         try_writing(self.out)
         return self.data, self.judge, self.out
 
@@ -309,9 +308,9 @@ class Evaluate:
         if study == "classifiers":
             if self.data is None or self.out is None or self.weights is None:
                 raise ValueError("classifiers needs --data, --weights and --out: give all three")
-            for name, folder in (("data", self.data), ("weights", self.weights)):
-                if not folder.is_dir():
-                    raise ValueError(f"{name} is '{folder}', which is no folder")
+            try_folder("data", self.data, "give what `limner data pairs --out DIR` leaves")
+            trained = "give one that holds mlp and transformer, each OUT of `limner train classifier`"
+            try_folder("weights", self.weights, trained)
             try_writing(self.out)
             return classifiers.run(self.weights, self.data, self.out, seed=self.seed, device=self._device())
         if study == "likelihood":
@@ -319,8 +318,7 @@ class Evaluate:
                 raise ValueError(f"judge is '{self.judge}': nobody is asked here, so leave it out")
             if self.data is None or self.out is None:
                 raise ValueError("likelihood needs --data and --out: give both")
-            if not self.data.is_dir():
-                raise ValueError(f"data is '{self.data}', which is no folder")
+            try_folder("data", self.data, DRAWINGS)
             try_writing(self.out)
             generators = [load_generator(name, device=self._device()) for name in ("vae", "glow")]
             glide = self._glide()

@@ -1,4 +1,4 @@
-"""Where pictures go: worked out and tried before anything is painted."""
+"""Where pictures come from and go to: worked out and tried before anything is painted."""
 
 import tempfile
 import unicodedata
@@ -12,6 +12,12 @@ from limner.pipelines.settings import Commission
 
 OTHER_PICTURES = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg"}
 LONGEST_NAME = 60
+# What the folders that several commands ask for are made by.
+DRAWINGS = "give one with captioned pictures, such as `limner data fetch emoji --out DIR` leaves"
+JUDGE = (
+    "give OUT of `limner train recogniser --size small --data PICTURES --out OUT`, whose pictures `limner "
+    "data fetch judge --out PICTURES` leaves"
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,12 @@ def slug(words: str) -> str:
         shorter = name.rpartition("-")[0]
         name = shorter if len(shorter) > LONGEST_NAME // 3 else name[:-1]
     return name.strip("-") or "picture"
+
+
+def try_folder(name: str, folder: Path, remedy: str) -> None:
+    """Raise ValueError, naming the option and saying what to do, unless `folder` is one."""
+    if not folder.is_dir():
+        raise ValueError(f"{name} is '{folder}', which is no folder: {remedy}")
 
 
 def try_picture(path: Path, option: str) -> None:

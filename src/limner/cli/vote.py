@@ -1,5 +1,6 @@
 """`limner vote`: a blind page that asks people which of two pictures is better, and what their votes say."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-from limner.cli.places import try_writing
+from limner.cli.places import JUDGE, try_folder, try_writing
 from limner.pipelines.settings import checked_whole
 
 if TYPE_CHECKING:
     from limner.vote.schedule import Design
+    from limner.vote.study import Study
 
 HELP = """Ask people which of two pictures is better, blindly, and report what they said.
   limner vote comparison
@@ -27,7 +29,7 @@ PAGE_HELP = """Serve the page on which people vote, until it is stopped; `page` 
 REPORT_HELP = """Say what the votes say: win rates, Elo, agreement, and what would settle the rest.
   limner vote report comparison
   limner vote report comparison --out report --majority 3"""
-EXPORT_HELP = """Write every vote as a line of CSV or as JSON.
+EXPORT_HELP = """Write every vote as a line of CSV or as JSON, those that were taken back too.
   limner vote export comparison --out votes.csv"""
 PANEL_HELP = """Ask automatic judges the same, under their own name and in a file of their own.
   limner vote panel comparison --judge runs/judge
@@ -39,6 +41,7 @@ PLAN_HELP = """Say how many prompts and votes a difference needs, before anybody
 TASKS = ("page", "report", "export", "panel", "plan")
 ASKED = ("realism", "caption", "diversity")
 MOST_ASKED = 100_000
+COMPARED = "give the one with the pictures, OUT of `limner compare --out OUT`"
 
 
 def spelled(argv: Sequence[str]) -> list[str]:
@@ -96,8 +99,7 @@ class Page:
         from limner.vote.study import begun, checked_names
 
         checked_names(names)
-        if not self.folder.is_dir():
-            raise ValueError(f"folder is '{self.folder}', which is none: give the folder of pictures")
+        try_folder("folder", self.folder, COMPARED)
         design = self._design()
         try_writing(self.folder, "DIR")
 
@@ -107,6 +109,7 @@ class Page:
         # Known at once, before pictures are read and anything is begun.
         bound(self.host, self.port).close()
         study = begun(self.folder, design, "people")
+        tell_left_out(study)
         links = [(name, study.join(name).token) for name in names]
 
         def on_ready(address: str) -> None:
@@ -120,7 +123,7 @@ class Page:
     def _design(self) -> "Design | None":
         """What was asked for, over how the study was begun or else over the usual; None where nothing was."""
         from limner.vote.schedule import Design
-        from limner.vote.store import FILES, opened
+        from limner.vote.study import beginning
 
         for name, given, low, high in (
             ("pictures", self.pictures, 1, 1000),
@@ -132,11 +135,8 @@ class Page:
                 checked_whole(name, given, low, high)
         if self.repeats is not None and not 0 <= self.repeats <= 1:
             raise ValueError(f"repeats is {self.repeats}: give a share from 0 to 1")
-        design = Design()
-        if (self.folder / FILES["people"]).is_file():
-            store = opened(self.folder, "people")
-            design = store.design() or design
-            store.close()
+        began = beginning(self.folder, "people")
+        design = Design() if began is None else began.design
         if self.questions is not None:
             design = replace(design, questions=checked_questions(self.questions))
         if self.pictures is not None:
@@ -214,7 +214,7 @@ class Export:
         from limner.vote.store import opened
 
         store = opened(self.folder, "panel" if self.panel else "people")
-        told = (as_csv if self.out.suffix.lower() == ".csv" else as_json)(store.votes(), store.whose)
+        told = (as_csv if self.out.suffix.lower() == ".csv" else as_json)(store.every_vote(), store.whose)
         store.close()
         write(self.out, told.encode())
         print(self.out)
@@ -237,19 +237,20 @@ class Panel:
 
     def run(self) -> None:
         """Ask every judge what it has not answered yet; print how many answers each gave."""
-        for name, folder in (("folder", self.folder), ("judge", self.judge)):
-            if folder is not None and not folder.is_dir():
-                raise ValueError(f"{name} is '{folder}', which is no folder")
+        try_folder("folder", self.folder, COMPARED)
+        if self.judge is not None:
+            try_folder("judge", self.judge, JUDGE)
         try_writing(self.folder, "DIR")
         from limner.pipelines.devices import device_named
-        from limner.vote.panel import by_clip, by_recogniser, sit
+        from limner.vote.panel import clip, recogniser, sit
         from limner.vote.study import begun
 
         device = str(device_named(self.device))
         study = begun(self.folder, None, "panel")
-        judges = [by_clip(weights=self.clip, device=device)]
+        tell_left_out(study)
+        judges = [clip(weights=self.clip, device=device)]
         if self.judge is not None:
-            judges.append(by_recogniser(self.judge, device=device))
+            judges.append(recogniser(self.judge, device=device))
         for name, answers in sit(study, judges):
             print(f"{name}: {answers} answers")
         study.store.close()
@@ -297,6 +298,12 @@ class Plan:
             rows.append((*(f"{n:,}" for n in whole), *(f"{n:,.1f}" for n in hours)))
         for row in rows:
             print("".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def tell_left_out(study: "Study") -> None:
+    """Warn of everybody in the folder whom nobody is asked about."""
+    for model, why in study.showing.gathered.left_out.items():
+        warnings.warn(f"{model} is left out, for it {why}", stacklevel=2)
 
 
 def checked_questions(questions: str) -> tuple[Literal["realism", "caption", "diversity"], ...]:

@@ -73,7 +73,7 @@ VOTES = (
         source=RAMESH_2021,
         first=DALLE1,
         second=DFGAN,
-        question="photorealism",
+        question="realism",
         published="90.0 %",
     ),
     Vote(
@@ -81,7 +81,7 @@ VOTES = (
         source=RAMESH_2021,
         first=DALLE1,
         second=DFGAN,
-        question="caption similarity",
+        question="caption",
         published="93.3 %",
     ),
     Vote(
@@ -89,7 +89,7 @@ VOTES = (
         source=NICHOL_2021,
         first=GLIDE,
         second=DALLE1,
-        question="photorealism",
+        question="realism",
         published="87 %",
     ),
     Vote(
@@ -97,7 +97,7 @@ VOTES = (
         source=NICHOL_2021,
         first=GLIDE,
         second=DALLE1,
-        question="caption similarity",
+        question="caption",
         published="69 %",
     ),
     Vote(
@@ -105,7 +105,7 @@ VOTES = (
         source=NICHOL_2021,
         first=GLIDE,
         second=("glide:clip",),
-        question="photorealism",
+        question="realism",
         published="71 %, from Elo",
     ),
     Vote(
@@ -113,7 +113,7 @@ VOTES = (
         source=NICHOL_2021,
         first=GLIDE,
         second=("glide:clip",),
-        question="caption similarity",
+        question="caption",
         published="62 %, from Elo",
     ),
     Vote(
@@ -121,7 +121,7 @@ VOTES = (
         source=RAMESH_2022,
         first=DALLE2,
         second=GLIDE,
-        question="photorealism",
+        question="realism",
         published="48.9 ± 3.1 %",
         alike=True,
     ),
@@ -130,7 +130,7 @@ VOTES = (
         source=RAMESH_2022,
         first=GLIDE,
         second=DALLE2,
-        question="caption similarity",
+        question="caption",
         published="54.7 ± 3.0 %",
     ),
     Vote(
@@ -146,7 +146,7 @@ VOTES = (
         source=RAMESH_2022,
         first=AUTOREGRESSIVE,
         second=GLIDE,
-        question="photorealism",
+        question="realism",
         published="47.1 ± 3.1 %",
         alike=True,
     ),

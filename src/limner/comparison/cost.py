@@ -30,11 +30,14 @@ MB = 1e6
 class Cost:
     """Of one picture alone, the second that a process paints: its seconds; and the most memory, in MB.
 
-    `megabytes` is None where the system does not tell.
+    `megabytes` is None where the system does not tell. A cost is of the weights, the size, the device and the
+    arithmetic that it was measured with, and of no others.
     """
 
     weights: str
     size: int
+    device: str
+    precision: "Precision"
     seconds: float
     megabytes: float | None
 
@@ -42,7 +45,8 @@ class Cost:
 def cost(work: Work, folder: Path, *, weights: str, device: str, precision: "Precision") -> Cost:
     """Measured, or what `folder` keeps of the last time; kept there whole or not at all.
 
-    `weights`: their digest; a cost of others is measured anew. LimnerError where the process is killed.
+    `weights`: their digest. A cost of others, or on another device, is measured anew. LimnerError where the
+    process is killed.
     """
     from limner.evaluation.table import replaced
 
@@ -52,7 +56,9 @@ def cost(work: Work, folder: Path, *, weights: str, device: str, precision: "Pre
             kept = Cost(**json.loads(file.read_text()))
         except (TypeError, ValueError):
             kept = None
-        if kept is not None and (kept.weights, kept.size) == (weights, work.size):
+        if kept is not None and kept == dataclasses.replace(
+            kept, weights=weights, size=work.size, device=device, precision=precision
+        ):
             return kept
     try:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -62,7 +68,14 @@ def cost(work: Work, folder: Path, *, weights: str, device: str, precision: "Pre
             f"the process that painted with {work.entrant.name} was killed, most likely for want of memory: "
             "free some, or leave it out of --models"
         ) from error
-    found = Cost(weights=weights, size=work.size, seconds=seconds, megabytes=megabytes)
+    found = Cost(
+        weights=weights,
+        size=work.size,
+        device=device,
+        precision=precision,
+        seconds=seconds,
+        megabytes=megabytes,
+    )
     replaced(file, (json.dumps(dataclasses.asdict(found)) + "\n").encode())
     return found
 

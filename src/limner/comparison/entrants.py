@@ -4,6 +4,7 @@
 either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -20,7 +21,7 @@ from limner.pipelines.settings import (
     Prior,
     TokenSettings,
 )
-from limner.weights import shipped
+from limner.weights import PAINTERS, shipped
 
 if TYPE_CHECKING:
     from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
@@ -76,15 +77,15 @@ class Entrant:
         """As people read it."""
         return VARIANTS[self.model][self.variant]
 
+    @property
+    def word(self) -> str:
+        """As it is asked for, with its weights."""
+        return self.name if self.weights is None else f"{self.name}={self.weights}"
+
     def place(self) -> Path:
         """Where its weights lie. LimnerError, with the remedy, where they do not."""
         if self.weights is None:
-            try:
-                return shipped(self.model)
-            except LimnerError as error:
-                raise LimnerError(
-                    f"{error}, which here is --models {self.name}=OUT/line; or leave it out of --models"
-                ) from error
+            return shipped(self.model)
         if not self.weights.is_dir():
             raise LimnerError(
                 f"models holds '{self.name}={self.weights}', where no folder is: give OUT/line of `limner "
@@ -106,6 +107,36 @@ def entrants(models: str) -> tuple[Entrant, ...]:
             raise ValueError(f"models holds '{one.name}' twice: name everybody once")
         found[one.name] = one
     return tuple(found.values())
+
+
+def placed(everybody: Sequence[Entrant]) -> None:
+    """Raise LimnerError unless everybody's weights are there: once, for all whose weights do not ship yet."""
+    waiting = []
+    for one in everybody:
+        try:
+            one.place()
+        except LimnerError:
+            if one.weights is not None:
+                raise
+            waiting.append(one)
+    if not waiting:
+        return
+    whose = "its" if len(waiting) == 1 else "their"
+    told = (
+        f"{', '.join(one.name for one in waiting)} cannot paint yet: {whose} weights do not ship in this "
+        "copy of limner, and are to come. "
+    )
+    if rest := ",".join(one.word for one in everybody if one not in waiting):
+        told += f"Until then compare the others, with --models {rest}, or"
+    else:
+        told += "Until then"
+    models = dict.fromkeys(one.model for one in waiting)
+    own = ",".join(f"{one.name}=OUT/line" for one in waiting)
+    train = " and ".join(
+        f"`limner train {name} --size small --data DIR{more} --out OUT`"
+        for name, more in (PAINTERS[model] for model in models)
+    )
+    raise LimnerError(f"{told} give weights of your own, as in --models {own}, from {train}")
 
 
 def entrant(word: str) -> Entrant:

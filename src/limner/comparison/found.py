@@ -13,7 +13,8 @@ from limner.comparison.scores import Scored
 class Painted:
     """One entrant: what it is, its weights, how it was set, its pictures and what they cost.
 
-    `seconds`: of a picture among those painted with it; `alone` and `megabytes`: of one by itself.
+    `seconds`: of a picture among those painted with it, None where all were painted on another device;
+    `alone` and `megabytes`: of one by itself.
     """
 
     name: str
@@ -21,7 +22,7 @@ class Painted:
     weights: str
     settings: str
     files: tuple[Path, ...]
-    seconds: float
+    seconds: float | None
     alone: float | None
     megabytes: float | None
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 from limner.comparison.entrants import Entrant, Settings, settings_of
 from limner.errors import LimnerError
+from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
 from limner.pipelines.png import save_png
-from limner.pipelines.settings import DfGanSettings, GlideSettings, PaintSettings, TokenSettings
+from limner.pipelines.settings import Commission, DfGanSettings, GlideSettings, PaintSettings, TokenSettings
 from limner.pipelines.stages import Drawn, Enlarged, EnlargedAgain, Ranked
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ AT_ONCE = 16
 # What a file says that this run cannot know beforehand.
 ITS_OWN = ("seed", "score", "seconds")
 SECONDS = "seconds"
+# Where the seconds were spent: a comparison may be gone on with elsewhere.
+DEVICE = "device"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def paint(
         seconds = (time.perf_counter() - began) / len(found)
         places = [file for prompt in some for file in work.files(prompt)]
         for place, (image, told) in zip(places, found, strict=True):
-            save_png(image, place, {**told, SECONDS: f"{seconds:.6f}"})
+            save_png(image, place, {**told, SECONDS: f"{seconds:.6f}", DEVICE: str(painter.device)})
 
 
 def painted(
@@ -105,8 +108,6 @@ def painted(
 
 def stages(painter: "Painter", prompts: Sequence[str], work: Work, settings: Settings) -> Iterator[object]:
     """Whatever the painter makes on its way."""
-    from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
-
     count, size, seed = work.count, work.size, work.seed
     # One call of each, for each takes settings of its own kind.
     match painter, settings:
@@ -124,8 +125,6 @@ def stages(painter: "Painter", prompts: Sequence[str], work: Work, settings: Set
 
 def teller(painter: "Painter", settings: Settings, size: int) -> Callable[[str, int], dict[str, str]]:
     """What the file of a picture says, by its words and seed; a score is not known beforehand."""
-    from limner.pipelines import Dalle1, Dalle2, DfGan, Glide
-    from limner.pipelines.settings import Commission
 
     def told(prompt: str, seed: int) -> dict[str, str]:
         commission = Commission(prompt, seed)
@@ -183,10 +182,10 @@ def short(value: str | None) -> str:
     return repr(value) if len(value) <= 60 else f"{value[:60]!r}…"
 
 
-def seconds_of(work: Work) -> list[float]:
-    """What each picture that is there took of the time of those painted with it."""
+def seconds_of(work: Work, device: str) -> list[float]:
+    """What each picture that was painted on this device took of the time of those painted with it."""
     told = [said(file) for file in work.every_file()]
-    return [float(one[SECONDS]) for one in told if one is not None and SECONDS in one]
+    return [float(one[SECONDS]) for one in told if one is not None and one.get(DEVICE) == device]
 
 
 def settings_said(settings: Settings) -> str:

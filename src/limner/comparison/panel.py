@@ -1,38 +1,53 @@
 """A stand-in panel of automatic judges: who would be preferred, if they were asked what people were asked.
 
-They are no people, and what they say is told under their own name. Photorealism is answered by the realism
-score (Kynkäänniemi et al. 2019, equation 3), caption similarity by CLIP's score and by the recogniser, who
-says how likely the thing asked for is, diversity by how far apart pictures of one prompt are. Pictures meet
-in pairs, of the same prompt and number; a tie is half a win, as GLIDE counts it.
+They are no people, and what they say is told under their own name. There are two, CLIP and the recogniser
+with EfficientNet's eyes, and one set of rules for both and for whoever asks them, of all pictures at once or
+pair by pair:
+
+- realism: the realism score (Kynkäänniemi et al. 2019, equation 3), how near a picture is to real ones, of
+  their own distance to each other. A proxy for "looks real", and for beauty no proxy at all.
+- caption: how well a picture goes with its words, by CLIP's cosine, or by how likely the recogniser finds the
+  thing that is asked for.
+- diversity: how far apart the pictures of one prompt are (`limner.evaluation.coverage`).
+
+What paints by CLIP is liked by CLIP: where an entrant was guided or chosen by it, that judge is no witness.
+Pictures meet in pairs, of the same prompt and number; a tie is half a win, as GLIDE counts it.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limner.comparison.looking import Panel, Seen
+from limner.comparison.prompts import recognisable
 from limner.comparison.scores import Compared
+from limner.evaluation import eyes
 from limner.evaluation.clip_score import cosines
 from limner.evaluation.coverage import K, realism, spread
-from limner.evaluation.emoji600 import Request
+from limner.evaluation.eyes import Eyes
 from limner.evaluation.intervals import Estimate, bootstrap, wilson
+from limner.evaluation.recognition import Judge
 from limner.evaluation.suite_scores import DRAWINGS
+from limner.pipelines.embedding import Reader, worded
 
 NAME = "stand-in panel of automatic judges"
-Question = Literal["photorealism", "caption similarity", "diversity"]
+Question: TypeAlias = Literal["realism", "caption", "diversity"]
+QUESTIONS: tuple[Question, ...] = get_args(Question)
+# How well each picture goes with its own prompt, given its features; None where its words are not known.
+Fits: TypeAlias = Callable[[Float[Tensor, "n d"], Sequence[str]], list[float | None]]
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one judge thinks of one entrant's pictures: a number for each row, or for each prompt; more is
-    better.
+    """What one judge thinks of pictures: a number for each, or for each prompt; more is better.
 
     `groups`: the prompt of each number.
     """
@@ -54,36 +69,90 @@ class Preference:
     won: Estimate
 
 
-def opinions(
-    panel: Panel,
-    found: Seen,
-    prompts: Float[Tensor, "n d"],
-    requests: Sequence[Request | None],
-    compared: Compared | None,
-) -> list[Opinion]:
-    """All that the panel has to say of one entrant; `requests`: of each row."""
-    said = [Opinion("CLIP score", "caption similarity", cosines(found.clip, prompts), found.groups)]
-    if compared is not None:
-        real = compared.cloud.features
-        values = realism(real, found.features, k=min(K, len(real) - 1))
-        said.append(Opinion("realism score", "photorealism", values, found.groups))
-    if panel.judge is not None:
-        numbers = {name: number for number, name in enumerate(panel.judge.names)}
-        rows = [
-            row
-            for row, one in enumerate(requests)
-            if one is not None and one.group in DRAWINGS and one.names[0] in numbers
+@dataclass(frozen=True)
+class PanelJudge:
+    """A judge: its name and eyes, its ear for words, and features of real pictures, if it has them."""
+
+    name: str
+    eyes: Eyes
+    fits: Fits | None
+    real: Float[Tensor, "m d"] | None
+
+    def opinion(
+        self, question: Question, features: Float[Tensor, "n d"], prompts: Sequence[str]
+    ) -> Opinion | None:
+        """What it thinks of pictures by their features, each of its prompt; None where it cannot say."""
+        if question == "realism":
+            if self.real is None:
+                return None
+            values = realism(self.real, features, k=min(K, len(self.real) - 1)).tolist()
+            groups = tuple(prompts)
+        elif question == "caption":
+            if self.fits is None:
+                return None
+            said = [*zip(prompts, self.fits(features, prompts), strict=True)]
+            values = [value for _, value in said if value is not None]
+            groups = tuple(prompt for prompt, value in said if value is not None)
+        else:
+            values = spread(features, prompts)
+            groups = tuple(prompt for prompt, count in Counter(prompts).items() if count > 1)
+        if not values:
+            return None
+        return Opinion(self.name, question, torch.tensor(values, dtype=torch.float64), groups)
+
+
+def by_clip(read: Reader, real: Float[Tensor, "m d"] | None) -> PanelJudge:
+    """A CLIP, which knows all words."""
+
+    @cache
+    def heard(prompt: str) -> Float[Tensor, "d"]:
+        return worded(read.clip, read.tokenizer, prompt).float().cpu()
+
+    def fits(features: Float[Tensor, "n d"], prompts: Sequence[str]) -> list[float | None]:
+        return [*cosines(features, torch.stack([heard(prompt) for prompt in prompts])).tolist()]
+
+    return PanelJudge("CLIP", eyes.clip(read), fits, real)
+
+
+def by_recogniser(judge: Judge, real: Float[Tensor, "m d"] | None) -> PanelJudge:
+    """A recogniser, which shares nothing with the painters; of words it knows one thing that they ask for."""
+    numbers = {name: number for number, name in enumerate(judge.names)}
+    device = next(judge.recogniser.parameters()).device
+
+    @cache
+    def asked(prompt: str) -> int | None:
+        (one,) = recognisable([prompt], judge.names, judge.recogniser.config.hexcodes)
+        return numbers.get(one.names[0]) if one is not None and one.group in DRAWINGS else None
+
+    @torch.inference_mode()
+    def fits(features: Float[Tensor, "n d"], prompts: Sequence[str]) -> list[float | None]:
+        likely = judge.recogniser(features.to(device)).log_softmax(dim=1).cpu()
+        things = map(asked, prompts)
+        return [
+            None if thing is None else row[thing].item() for row, thing in zip(likely, things, strict=True)
         ]
-        if rows:
-            p = panel.probabilities(found.features[rows])
-            names = [numbers[one.names[0]] for row in rows if (one := requests[row]) is not None]
-            likely = p[torch.arange(len(rows)), names].double()
-            groups = tuple(found.groups[row] for row in rows)
-            said.append(Opinion("recogniser", "caption similarity", likely, groups))
-    if apart := spread(found.features, found.groups):
-        several = tuple(group for group, count in Counter(found.groups).items() if count > 1)
-        said.append(Opinion("feature distance", "diversity", torch.tensor(apart), several))
-    return said
+
+    side = judge.recogniser.config.side
+    return PanelJudge("recogniser", eyes.efficientnet(judge.trunk, side=side), fits, real)
+
+
+def seated(panel: Panel, compared: Compared | None) -> tuple[PanelJudge, PanelJudge]:
+    """CLIP, and the recogniser; or EfficientNet's eyes alone, which know no words, where there is none."""
+    clip_cloud, cloud = (None, None) if compared is None else (compared.cloud.clip, compared.cloud.features)
+    clip = by_clip(panel.clip, clip_cloud)
+    if panel.judge is None:
+        return clip, PanelJudge(panel.eyes.name, panel.eyes, None, cloud)
+    return clip, by_recogniser(panel.judge, cloud)
+
+
+def opinions(judges: tuple[PanelJudge, PanelJudge], found: Seen) -> list[Opinion]:
+    """All that these two have to say of one entrant, of whose pictures both kinds of features are kept."""
+    said = [
+        judge.opinion(question, features, found.groups)
+        for judge, features in zip(judges, (found.clip, found.features), strict=True)
+        for question in QUESTIONS
+    ]
+    return [one for one in said if one is not None]
 
 
 def preferences(said: dict[str, list[Opinion]], *, seed: int) -> list[Preference]:
@@ -92,7 +161,7 @@ def preferences(said: dict[str, list[Opinion]], *, seed: int) -> list[Preference
     for first, second in combinations(said, 2):
         for one in said[first]:
             for other in said[second]:
-                if (one.judge, one.groups) == (other.judge, other.groups):
+                if (one.judge, one.question, one.groups) == (other.judge, other.question, other.groups):
                     won = wins(one.values, other.values, one.groups, seed=seed)
                     found.append(
                         Preference(

@@ -99,15 +99,20 @@ def of_file(given: str, most: int | None) -> Asked:
 def recognisable(
     prompts: Sequence[str], names: Sequence[str], hexcodes: Sequence[str]
 ) -> "list[Request | None]":
-    """For each prompt of a file the one thing in it that a judge of these names can be asked for.
+    """For each prompt the one thing in it that a judge of these names can be asked for.
 
-    The longest name whose words stand in it; None where there is none, or where another name stands besides.
+    Of the fixed evaluation's what it asks for; of any other the longest name whose words stand in it, None
+    where there is none, or where another name stands besides.
     """
-    from limner.evaluation.emoji600 import Request
+    from limner.evaluation.emoji600 import Request, requests
 
+    fixed = {one.prompt: one for one in requests()}
     known = sorted(zip(names, hexcodes, strict=True), key=lambda one: -len(one[0]))
     found: list[Request | None] = []
     for prompt in prompts:
+        if prompt in fixed:
+            found.append(fixed[prompt])
+            continue
         rest = (
             f" {' '.join(''.join(c if c.isalnum() or c in '-’' else ' ' for c in prompt.lower()).split())} "
         )

@@ -56,9 +56,11 @@ class Reals:
 
 
 def reals(data: Path, requests: Sequence[Request | None], *, most: int | None) -> Reals:
-    """Of a folder of captioned pictures, at most `most` in the cloud and of those trained on, by hash.
+    """Of a folder of captioned pictures, at most `most` in the cloud, by hash.
 
-    Raises LimnerError for a folder that cannot be read or holds too few.
+    Those that were trained on and held out are all of them, whatever `most` is: a copy of a picture that is
+    left out is a copy, and what counts as near depends on how many there are to be near to. Raises
+    LimnerError for a folder that cannot be read or holds too few.
     """
     records = read(data).records
     drawn = any("hexcode" in record.facts for record in records)
@@ -79,8 +81,8 @@ def reals(data: Path, requests: Sequence[Request | None], *, most: int | None) -
         )
     return Reals(
         tuple(chosen(cloud, most)),
-        tuple(chosen(trained, most)),
-        tuple(chosen([one for one in held_out if not drawn or plain(one)], most)),
+        tuple(one.file for one in trained),
+        tuple(one.file for one in held_out if not drawn or plain(one)),
         {pair_of(one): one.file for one in records if "hexcode" in one.facts and "style" in one.facts},
     )
 

@@ -66,12 +66,12 @@ def shown(of: Comparison) -> list[Shown]:
 
 
 def told(of: Comparison) -> str:
-    """What this is, in two sentences."""
+    """What this is, in a few sentences."""
     who = ", ".join(one.title for one in of.painted)
     return (
         f"{who}: {of.count} pictures of each of {len(of.prompts)} prompts, at {of.size} pixels a side, from "
-        "the same seeds. In brackets stand 95 % intervals, of prompts drawn again whole; arrows say which "
-        "way is better."
+        "the same seeds. In brackets stand 95 % intervals, of prompts drawn again whole beside the same real "
+        "pictures: how far other prompts might lead, not other real pictures. Arrows say which way is better."
     )
 
 
@@ -118,8 +118,10 @@ body {
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .6rem }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .4rem }
 p { max-width: 46rem; margin: .4rem 0 .9rem; color: var(--soft) }
-nav { font-size: .9rem; margin: 1rem 0 1.6rem }
-nav a { margin-right: 1.1rem; color: inherit; white-space: nowrap }
+nav { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .9rem; margin: 1rem 0 1.6rem }
+nav a { color: inherit }
+/* A word of the command is broken where it is wider than the page, and not at its hyphens. */
+pre span { display: inline-block; max-width: 100%; overflow-wrap: anywhere }
 pre { white-space: pre-wrap; background: var(--band); padding: .7rem .9rem; border-radius: 6px }
 pre, .few, figcaption { font-size: .88rem }
 .few { border-left: 4px solid #d08700; background: var(--band); padding: .6rem 1rem; margin: 1rem 0 }
@@ -156,13 +158,14 @@ def as_html(of: Comparison, pictures: list[Shown]) -> str:
         for one in pictures
         if one.folded
     )
+    words = [f"<span>{html.escape(word)}</span>" for word in of.command.split(" ")]
     few = ""
     if of.warnings:
         said = "".join(f"<li>{html.escape(one)}</li>" for one in of.warnings)
         few = f'<div class="few"><strong>Few pictures</strong><ul>{said}</ul></div>'
     body = [
         f"<h1>{TITLE}</h1><p>{html.escape(told(of))}</p>",
-        f"<pre>{html.escape(of.command)}</pre>{few}<nav>{links}</nav>",
+        f"<pre>{' '.join(words)}</pre>{few}<nav>{links}</nav>",
         figure(plain[0]),
         f"<h2>Everybody’s own</h2>{folded}",
         *(part(one) for one in found[:-1]),

@@ -15,12 +15,12 @@ from torch import Tensor
 from limner import __version__
 from limner.comparison.claims import answers
 from limner.comparison.cost import Cost, cost
-from limner.comparison.entrants import Entrant, loaded, precision_of, settings_of
+from limner.comparison.entrants import Entrant, loaded, placed, precision_of, settings_of
 from limner.comparison.found import Comparison, Painted
 from limner.comparison.kept import fingerprints, kept
 from limner.comparison.looking import Panel, Seen, seen, words
 from limner.comparison.painting import PICTURES, Work, missing, opened, paint, seconds_of, settings_said
-from limner.comparison.panel import opinions, preferences
+from limner.comparison.panel import opinions, preferences, seated
 from limner.comparison.prompts import Asked, recognisable
 from limner.comparison.reals import Reals, reals, shown
 from limner.comparison.report import write
@@ -48,8 +48,8 @@ class Plan:
     """What is compared, by whom, and how; `command` is how it was asked for.
 
     `data` holds real pictures, `judge` a recogniser's run, `clip` a CLIP to score with in place of the one
-    that ships; each may be None, and what needs it is left out. `most_real`: how many real pictures are
-    looked at.
+    that ships; each may be None, and what needs it is left out. `most_real`: how many real pictures the
+    cloud has.
     """
 
     entrants: tuple[Entrant, ...]
@@ -74,11 +74,10 @@ def run(plan: Plan, out: Path, *, page: Path | None = None) -> Path:
     Killed at any moment and called again with the same plan, it goes on where it was: a picture, a cost and
     the features of somebody's pictures are saved whole as soon as they are there. Raises LimnerError, before
     anything is painted, for weights, data or packages that are missing, and for an `out` of another
-    comparison.
+    comparison, or with a picture in it that whoever is to paint there would not have painted.
     """
     plotter()
-    for one in plan.entrants:
-        one.place()
+    placed(plan.entrants)
     judge = None if plan.judge is None else load_judge(plan.judge, device=plan.device)
     requests = requested(plan.asked, judge)
     real = None if plan.data is None else reals(plan.data, requests, most=plan.most_real)
@@ -89,19 +88,27 @@ def run(plan: Plan, out: Path, *, page: Path | None = None) -> Path:
         for one in plan.entrants
     }
     check_index(plan, size, out)
+    # Of everybody before anybody paints: hours are not for finding out whose pictures lie there.
+    prompts = {one.name: unpainted(works[one.name], plan) for one in plan.entrants}
     painted = []
     for one in plan.entrants:
         painter = loaded(one, device=plan.device, precision=plan.precision)
-        prompts = missing(works[one.name], painter)
         # Before the first picture, so that whoever looks in between knows what the pictures are of.
         replaced(out / INDEX, index(plan, size, out, one.name, painter.digest).encode())
-        paint(works[one.name], painter, prompts, behind_a_bar(one.name))
+        paint(works[one.name], painter, prompts[one.name], behind_a_bar(one.name))
         painted.append(described(works[one.name], painter, plan, out))
         del painter
     comparison = counted(plan, works, painted, panel, requests, real, out)
     for said in comparison.warnings:
         warn(said)
     return write(comparison, out, page=page)
+
+
+def unpainted(work: Work, plan: Plan) -> list[int]:
+    """The numbers of the prompts that an entrant has still to paint; LimnerError for pictures not its own."""
+    if not any(file.exists() for file in work.every_file()):
+        return [*range(len(work.prompts))]
+    return missing(work, loaded(work.entrant, device=plan.device, precision=plan.precision))
 
 
 def behind_a_bar(name: str) -> Callable[[Sequence[Sequence[int]]], Iterator[Sequence[int]]]:
@@ -215,14 +222,14 @@ def described(work: Work, painter: "Painter", plan: Plan, out: Path) -> Painted:
         device=plan.device,
         precision=precision_of(work.entrant, plan.precision),
     )
-    seconds = seconds_of(work)
+    seconds = seconds_of(work, str(painter.device))
     return Painted(
         name=work.entrant.name,
         title=work.entrant.title,
         weights=painter.digest,
         settings=settings_said(settings_of(work.entrant, painter.usual, count=work.count)),
         files=tuple(work.every_file()),
-        seconds=sum(seconds) / max(1, len(seconds)),
+        seconds=sum(seconds) / len(seconds) if seconds else None,
         alone=spent.seconds,
         megabytes=spent.megabytes,
     )
@@ -244,6 +251,7 @@ def counted(
     prompts = said.repeat_interleave(plan.count, dim=0)
     size = next(iter(works.values())).size
     compared = None if real is None else looked_at(panel, real, size, out)
+    judges = seated(panel, compared)
     scores, opinion, told = [], {}, list[str]()
     for one in painted:
         found = seen(
@@ -257,7 +265,7 @@ def counted(
             requests=each,
         )
         scores.append(scored(panel, found, prompts, compared, name=one.name, title=one.title, seed=plan.seed))
-        opinion[one.name] = opinions(panel, found, prompts, each, compared)
+        opinion[one.name] = opinions(judges, found)
         told = told or too_few(panel, found, compared)
     preferred = preferences(opinion, seed=plan.seed)
     return Comparison(

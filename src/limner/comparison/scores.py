@@ -11,7 +11,7 @@ from limner.evaluation import few
 from limner.evaluation.clip_score import clip_score
 from limner.evaluation.cmmd import cmmd_estimate
 from limner.evaluation.copying import copying, nearest
-from limner.evaluation.coverage import K, covered, spread
+from limner.evaluation.coverage import K, covered, recall_estimate, spread
 from limner.evaluation.frechet import gaussian
 from limner.evaluation.frechet_interval import frechet_estimate
 from limner.evaluation.inception_score import inception_score_estimate
@@ -138,14 +138,12 @@ def beside(found: Seen, compared: Compared, *, seed: int) -> dict[str, Estimate]
     if found.inception is not None and cloud.inception is not None:
         real = gaussian(cloud.inception)
         numbers["frechet_inception"] = frechet_estimate(real, found.inception, groups, seed=seed)
-    real_names = [str(row) for row in range(len(cloud.features))]
     inside = covered(cloud.features, found.features, k=min(K, len(cloud.features) - 1))
     numbers["precision"] = cautious(inside.tolist(), groups, seed=seed)
     # One of each prompt: among several, the third neighbour might be the last of the same.
     first = found.features[found.first]
     if len(first) > 1:
-        reached = covered(first, cloud.features, k=min(K, len(first) - 1))
-        numbers["recall"] = cautious(reached.tolist(), real_names, seed=seed)
+        numbers["recall"] = recall_estimate(first, cloud.features, seed=seed)
     if len(compared.trained) and len(compared.held_out):
         painted, held = (nearest(rows, compared.trained)[0] for rows in (found.features, compared.held_out))
         numbers["copies"] = copying(painted, held, groups, seed=seed).beyond

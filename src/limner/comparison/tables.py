@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from limner.comparison.found import Comparison
 from limner.comparison.panel import NAME as PANEL
-from limner.comparison.panel import turned
+from limner.comparison.panel import Question, turned
 from limner.comparison.scores import MEASURES, Measure, Scored
 from limner.evaluation.intervals import Estimate
 
@@ -46,7 +46,8 @@ GROUPS = (
     (
         "Is there variety, and is it new?",
         ("recall", "spread", "copies"),
-        "Recall from one picture of each prompt; the distance is the mean cosine distance between pictures "
+        "Recall from one picture of each prompt, its interval from halves of the prompts, for a prompt drawn "
+        "twice would be its own neighbour; the distance is the mean cosine distance between pictures "
         "of one prompt; a near-copy is nearer to a training picture than 99 in 100 of held-out real ones "
         "are.",
     ),
@@ -60,7 +61,8 @@ def scores(of: Comparison) -> list[Table]:
     for heading, keys, note in GROUPS:
         there = [by_key[key] for key in keys if any(key in one.numbers for one in of.rows())]
         rows = tuple((one.title, *(cell(one, measure) for measure in there)) for one in of.rows())
-        header = ("", *(f"{one.title} {'↑' if one.more else '↓'}" for one in there))
+        # Its arrow stays with the last word of a title.
+        header = ("", *(f"{one.title}\N{NO-BREAK SPACE}{'↑' if one.more else '↓'}" for one in there))
         said = note.replace("{classifier}", of.classifier)
         found.append(Table(heading, said, header, rows if there else ()))
     return found
@@ -76,14 +78,15 @@ def costs(of: Comparison) -> Table:
     """Seconds and memory."""
     rows = []
     for one in of.painted:
-        alone = "–" if one.alone is None else f"{one.alone:.2f}"
+        among, alone = ("–" if seconds is None else f"{seconds:.2f}" for seconds in (one.seconds, one.alone))
         held = "–" if one.megabytes is None else f"{one.megabytes:.0f}"
-        rows.append((one.title, f"{one.seconds:.2f}", alone, held))
+        rows.append((one.title, among, alone, held))
     return Table(
         "What does a picture cost?",
         "Seconds of a picture among those painted with it, candidates included, and of one alone in a "
         "process that has painted once before; and the most memory of that process above what it holds "
-        "before any weights are loaded.",
+        "before any weights are loaded. All on the device that is named below; pictures that were painted on "
+        "another one count for no seconds.",
         ("", "seconds, among others", "seconds, alone", "memory, MB"),
         tuple(rows),
     )
@@ -91,9 +94,12 @@ def costs(of: Comparison) -> Table:
 
 def claims(of: Comparison) -> Table:
     """What the papers found, and whether it held."""
-    rows = tuple(
-        (one.claim, one.published, f"{one.found} ({one.by})", one.verdict, one.source) for one in of.answers
-    )
+    rows, last = list[tuple[str, ...]](), None
+    for one in of.answers:
+        # Each is said once, before the answers of all judges.
+        claim, published, source = ("",) * 3 if one.claim == last else (one.claim, one.published, one.source)
+        rows.append((claim, published, one.by, one.found, one.verdict, source))
+        last = one.claim
     return Table(
         "Did the papers' claims hold?",
         f"Published preferences are people's, on COCO, of models far larger. Here a {PANEL} answers in "
@@ -101,9 +107,17 @@ def claims(of: Comparison) -> Table:
         "the claimed side of a half; two are alike where it holds a half and goes no farther than ten "
         "points; a distance or score held where the intervals do not meet; of fewer than thirty prompts "
         "nothing is settled.",
-        ("claim", "published", "here, by", "verdict", "source"),
-        rows,
+        ("claim", "published", "by", "here", "verdict", "source"),
+        tuple(rows),
     )
+
+
+# By what a judge prefers, in the words of the report.
+RULES: dict[Question, str] = {
+    "realism": "how near a picture is to real ones (the realism score)",
+    "caption": "how well it goes with its words",
+    "diversity": "how far apart pictures of one prompt are",
+}
 
 
 def preferences(of: Comparison) -> list[Table]:
@@ -125,7 +139,7 @@ def preferences(of: Comparison) -> list[Table]:
         before = (
             f"How often the {PANEL} prefers the row to the column, "
             f"{'prompt by prompt' if question == 'diversity' else 'picture by picture of the same prompt'}, "
-            "ties as half. A program has compared numbers; nobody has voted."
+            f"ties as half, by {RULES[question]}. A program has compared numbers; nobody has voted."
         )
         header = ("", *(titles[name] for name in names))
         found.append(Table(f"Stand-in panel: {question}, by {judge}", before, header, rows))

@@ -1,4 +1,7 @@
-"""Every vote as a line, for other people's programs: CSV or JSON."""
+"""Every vote as a line, for other people's programs: CSV or JSON.
+
+Those that were taken back are there too, and say that they were replaced: they count nowhere.
+"""
 
 import csv
 import io
@@ -22,7 +25,7 @@ COLUMNS = (
         "answer",
         "chosen",
     ),
-    *("seconds", "at"),
+    *("seconds", "at", "replaced"),
 )
 
 
@@ -43,6 +46,7 @@ def rows(votes: Sequence[Vote], whose: Whose) -> list[dict[str, str | int | floa
             "chosen": vote.chosen,
             "seconds": round(vote.seconds, 3),
             "at": datetime.fromtimestamp(vote.at, UTC).isoformat(timespec="seconds"),
+            "replaced": "yes" if vote.replaced else "no",
         }
         for vote in votes
     ]

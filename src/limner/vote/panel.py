@@ -1,127 +1,67 @@
 """Automatic judges that stand in for people who are not there: asked the same, by their own name, kept apart.
 
 They are asked what a rater is asked, checks and repeats too, so that a judge who cannot tell a drawing from
-noise is found out as a person would be.
-
-- realism: Kynkäänniemi et al. 2019, equation 3: how near a picture is to real drawings, of their own distance
-  to each other. A proxy for "looks real", and for beauty no proxy at all.
-- caption: how well a picture goes with the words, by CLIP's cosine or by the recogniser's logits.
-- diversity: the mean distance between the pictures of a grid (`limner.evaluation.coverage`).
-
-What paints by CLIP is liked by CLIP: where a model was guided or chosen by it, that judge is no witness.
+noise is found out as a person would be. Who they are, and what they go by, is `limner.comparison.panel`'s.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
-import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
+from limner.comparison.panel import PanelJudge, by_clip, by_recogniser
 from limner.data.folder import read
 from limner.data.sample import sample_dir
-from limner.evaluation.coverage import realism, spread
-from limner.evaluation.recognition import Judge, load_judge
-from limner.pipelines.embedding import pictured, reader, worded
+from limner.evaluation import eyes
+from limner.evaluation.recognition import load_judge
+from limner.pipelines.embedding import reader
 from limner.pipelines.pictures import open_picture
 from limner.progress import watched
 from limner.vote.checks import on_white
 from limner.vote.schedule import ANSWERS, Answer, Question
 from limner.vote.study import Study
 
-WORD = r"[\w-]+"
-# A picture's features: (n, d) of n pictures.
-Look: TypeAlias = Callable[[Sequence[Image.Image]], Float[Tensor, "n d"]]
-# How well pictures go with words, given their features; None where the judge knows none of the words.
-Fits: TypeAlias = Callable[[Float[Tensor, "n d"], str], list[float] | None]
+
+def clip(*, weights: Path | None, device: str) -> PanelJudge:
+    """The CLIP that ships, or another one, beside real drawings."""
+    return beside_drawings(by_clip(reader(weights, device), None))
 
 
-@dataclass(frozen=True)
-class PanelJudge:
-    """A judge: its name, its eyes, its ear for words, and features of real drawings."""
-
-    name: str
-    look: Look
-    fits: Fits
-    real: Float[Tensor, "n d"]
-
-    def answer(
-        self, question: Question, caption: str, left: Sequence[Image.Image], right: Sequence[Image.Image]
-    ) -> Answer:
-        """Which side; neither where both are the same to it, or the left where one must be chosen."""
-        features = [self.look(left), self.look(right)]
-        marks = self._marks(question, caption, features)
-        if marks is None or marks[0] == marks[1]:
-            return "neither" if "neither" in ANSWERS[question] else "left"
-        return "left" if marks[0] > marks[1] else "right"
-
-    def _marks(
-        self, question: Question, caption: str, features: Sequence[Float[Tensor, "_n d"]]
-    ) -> list[float] | None:
-        if question == "realism":
-            return [realism(self.real, one[:1])[0].item() for one in features]
-        if question == "diversity":
-            return [spread(one, ["grid"] * len(one))[0] for one in features]
-        return self.fits(torch.cat([*features]), caption)
+def recogniser(folder: Path, *, device: str) -> PanelJudge:
+    """The recogniser in a folder, beside real drawings."""
+    return beside_drawings(by_recogniser(load_judge(folder, device=device), None))
 
 
-def by_clip(*, weights: Path | None, device: str) -> PanelJudge:
-    """The CLIP that ships, or another one."""
-    read = reader(weights, device)
-
-    def look(pictures: Sequence[Image.Image]) -> Float[Tensor, "n d"]:
-        return pictured(read.clip, pictures).float().cpu()
-
-    def fits(features: Float[Tensor, "n d"], caption: str) -> list[float] | None:
-        words = worded(read.clip, read.tokenizer, caption).float().cpu()
-        found: list[float] = (features @ words).tolist()
-        return found
-
-    return PanelJudge("clip", look, fits, look(_real()))
+def beside_drawings(judge: PanelJudge) -> PanelJudge:
+    """With drawings of the sample to compare with that no painter was trained on, and no check is made of."""
+    drawings = [on_white(open_picture(record.file)) for record in read(sample_dir("judge")).records]
+    return replace(judge, real=eyes.look(judge.eyes, drawings, total=len(drawings)))
 
 
-def by_recogniser(folder: Path, *, device: str) -> PanelJudge:
-    """The recogniser in a folder, which shares nothing with the painters."""
-    judge = load_judge(folder, device=device)
+def answer(
+    judge: PanelJudge,
+    question: Question,
+    caption: str,
+    left: Sequence[Image.Image],
+    right: Sequence[Image.Image],
+) -> Answer | None:
+    """Which side; neither where both are the same to it, or the left where one must be chosen.
 
-    def look(pictures: Sequence[Image.Image]) -> Float[Tensor, "n d"]:
-        return judge.look(pictures, total=len(pictures))
-
-    def fits(features: Float[Tensor, "n d"], caption: str) -> list[float] | None:
-        return named_logits(judge, features, caption)
-
-    return PanelJudge("recogniser", look, fits, look(_real()))
-
-
-@torch.inference_mode()
-def named_logits(judge: Judge, features: Float[Tensor, "n d"], caption: str) -> list[float] | None:
-    """Log-probabilities of the longest name that a caption has in it; None where it has none."""
-    words = _words(caption)
-    found = [name for name in judge.names if _words(name) in words]
-    if not found:
+    None where it does not know the words: that is no even match, and no check that was failed.
+    """
+    one, other = (
+        judge.opinion(question, judge.eyes.see(side), [caption] * len(side)) for side in (left, right)
+    )
+    if one is None or other is None:
         return None
-    device = next(judge.recogniser.parameters()).device
-    logits = judge.recogniser(features.to(device)).log_softmax(dim=1).cpu()
-    marks: list[float] = logits[:, judge.names.index(max(found, key=len))].tolist()
-    return marks
-
-
-def _words(text: str) -> str:
-    """The words of a text with a space before and behind each, so that whole words are found in it."""
-    return f" {' '.join(re.findall(WORD, text.lower()))} "
-
-
-def _real() -> list[Image.Image]:
-    """Drawings of the sample that no painter was trained on, and no check is made of."""
-    return [on_white(open_picture(record.file)) for record in read(sample_dir("judge")).records]
+    if one.values[0] == other.values[0]:
+        return "neither" if "neither" in ANSWERS[question] else "left"
+    return "left" if one.values[0] > other.values[0] else "right"
 
 
 def sit(study: Study, judges: Sequence[PanelJudge]) -> Iterator[tuple[str, int]]:
-    """Every judge answers what it has not answered yet; yields its name and how many it answered now.
+    """Every judge answers what it has not answered yet and can; yields its name and how many it answered now.
 
     Raises ValueError for a study that is of people.
     """
@@ -130,8 +70,9 @@ def sit(study: Study, judges: Sequence[PanelJudge]) -> Iterator[tuple[str, int]]
     for judge in judges:
         rater = study.join(judge.name)
         done, total = study.store.progress(rater)
-        waiting = study.store.waiting(rater, total)
-        for shown in watched(waiting, f"{judge.name} votes"):
+        for shown in watched(study.store.waiting(rater, total), f"{judge.name} votes"):
             left, right = (study.showing.pictures(shown.task, side) for side in ("left", "right"))
-            study.store.vote(shown, judge.answer(shown.task.question, shown.task.prompt, left, right), 0.0)
-        yield judge.name, total - done
+            said = answer(judge, shown.task.question, shown.task.prompt, left, right)
+            if said is not None:
+                study.store.vote(shown, said, 0.0)
+        yield judge.name, study.store.progress(rater)[0] - done

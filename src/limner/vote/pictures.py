@@ -7,14 +7,15 @@ One of three layouts, the first that is there:
 - `pictures.csv` with the columns model, prompt, number and file;
 - `pictures/MODEL/…png`, whose files say themselves what they were painted from, as limner's do.
 
-Files are named from the folder. Numbers count a model's pictures of one prompt.
+Files are named from the folder. Numbers count a model's pictures of one prompt. `limner compare` names all
+entrants before the first has painted: those that are not through yet are left out, by name.
 """
 
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,13 @@ LARGEST_GRID, SMALLEST_GRID = 4, 2
 
 @dataclass(frozen=True)
 class Gathered:
-    """Files by model, prompt and number. Prompts are in the order in which they were met."""
+    """Files by model, prompt and number. Prompts are in the order in which they were met.
+
+    `left_out`: who is named in the folder and not compared, and why, with the remedy.
+    """
 
     files: Mapping[str, Mapping[str, Mapping[int, Path]]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -44,6 +49,12 @@ class Gathered:
         return tuple(
             prompt for prompt in met if sum(prompt in self.files[model] for model in self.models) > 1
         )
+
+    def only(self, models: Collection[str], why: str) -> "Gathered":
+        """Without all models but these; `why` is said of each that goes."""
+        gone = {model: why for model in self.models if model not in models}
+        files = {model: prompts for model, prompts in self.files.items() if model not in gone}
+        return Gathered(files, {**self.left_out, **gone})
 
     def pairs(self, prompt: str) -> Iterator[tuple[str, str]]:
         """The pairs of models that have both painted it."""
@@ -72,11 +83,17 @@ class Gathered:
 
 
 def gather(folder: Path) -> Gathered:
-    """The pictures of a folder. LimnerError where it has none, or none that two models share a prompt of."""
+    """The pictures of a folder. LimnerError where it has none, or none that two models share a prompt of.
+
+    Of an entrant of `limner compare` all pictures are there, or it is left out.
+    """
     if not folder.is_dir():
         raise LimnerError(f"{folder} is no folder: give the one that holds the pictures to compare")
     files: dict[str, dict[str, dict[int, Path]]] = {}
+    left_out = _unfinished(folder)
     for model, prompt, number, file in _rows(folder):
+        if model in left_out:
+            continue
         numbered = files.setdefault(model, {}).setdefault(prompt, {})
         if number in numbered:
             raise LimnerError(
@@ -86,13 +103,30 @@ def gather(folder: Path) -> Gathered:
         if not file.is_file():
             raise LimnerError(f"{folder} names {file}, which is not there: put it back or leave its line out")
         numbered[number] = file
-    found = Gathered(files)
+    found = Gathered(files, left_out)
+    if not found.prompts and left_out:
+        told = "; ".join(f"{model} {why}" for model, why in left_out.items())
+        raise LimnerError(f"{folder} has not yet two models that have painted everything: {told}")
     if not found.prompts:
         raise LimnerError(
             f"{folder} has pictures of {', '.join(found.models) or 'nobody'}, and no prompt that two models "
             "have painted: give comparison.json, pictures.csv or pictures/MODEL/*.png of at least two models"
         )
     return found
+
+
+def _unfinished(folder: Path) -> dict[str, str]:
+    """The entrants of a comparison that have not painted everything, what is there and what to do."""
+    index = folder / "comparison.json"
+    there: dict[str, list[bool]] = {}
+    for model, _, _, file in _compared(index) if index.is_file() else ():
+        there.setdefault(model, []).append(file.is_file())
+    return {
+        model: f"has painted {sum(files)} of {len(files)} pictures: wait for `limner compare`, or call it "
+        "again as it was called"
+        for model, files in there.items()
+        if not all(files)
+    }
 
 
 def _rows(folder: Path) -> Iterator[tuple[str, str, int, Path]]:

@@ -89,20 +89,30 @@ def sides(ballots: Sequence[Ballot]) -> Bias | None:
 
 
 def order(ballots: Sequence[Ballot]) -> Bias | None:
-    """Whether models win as often in the earlier half of what raters answer as in the later.
+    """Whether models win as often in the earlier half of what a rater answers to a question as in the later.
 
-    Pearson's chi-square of a 2 × 2 table for each question and pair, added up; None where none has one.
+    A rater who likes one model more than others do is no change of mind. So every rater has a 2 × 2 table of
+    their own for each question and pair, whose margins are held: which votes are late is chance, for a
+    question is asked in a shuffled order. Of a question and pair all raters' tables say together how far the
+    late wins are from what that chance expects (Mantel & Haenszel 1959; Cochran 1954), and these chi-squares
+    are added up; None where there is none.
     """
-    tables: dict[tuple[str, str, str], Float[np.ndarray, "2 2"]] = {}
+    tables: dict[tuple[str, str, str], dict[str, Float[np.ndarray, "2 2"]]] = {}
     for one in ballots:
         if one.value != 0.5:
-            table = tables.setdefault((one.question, one.first, one.second), np.zeros((2, 2)))
-            table[int(one.late), int(one.value)] += 1
+            raters = tables.setdefault((one.question, one.first, one.second), {})
+            raters.setdefault(one.rater, np.zeros((2, 2)))[int(one.late), int(one.value)] += 1
     statistic, degrees = 0.0, 0
-    for table in tables.values():
-        expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-        if (expected > 0).all():
-            statistic += float((np.square(table - expected) / expected).sum())
+    for raters in tables.values():
+        beyond_chance, variance = 0.0, 0.0
+        for table in raters.values():
+            early, late = table.sum(axis=1)
+            lost, won = table.sum(axis=0)
+            n = table.sum()
+            beyond_chance += table[1, 1] - late * won / n
+            variance += early * late * lost * won / (n**2 * (n - 1)) if n > 1 else 0.0
+        if variance > 0:
+            statistic += float(beyond_chance**2 / variance)
             degrees += 1
     return Bias(statistic, degrees, beyond(statistic, degrees)) if degrees else None
 

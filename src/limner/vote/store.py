@@ -23,6 +23,8 @@ Whose: TypeAlias = Literal["people", "panel"]
 FILES: dict[Whose, str] = {"people": "votes.sqlite", "panel": "panel.sqlite"}
 # Bytes of randomness in a name that is not to be guessed.
 UNGUESSABLE = 16
+# More are a mistake, or somebody who joins again and again.
+MOST_RATERS = 2000
 # Seconds to wait for another process that writes.
 PATIENCE = 20.0
 SCHEMA = """
@@ -66,7 +68,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Vote:
-    """What somebody answered: `seconds` after the pictures came, `at` seconds since 1970."""
+    """What somebody answered: `seconds` after the pictures came, `at` seconds since 1970.
+
+    `replaced`: whether they went back and answered again, so that a later vote counts in its place.
+    """
 
     rater: str
     place: int
@@ -74,6 +79,7 @@ class Vote:
     answer: Answer
     seconds: float
     at: float
+    replaced: bool = False
 
     @property
     def chosen(self) -> str | None:
@@ -134,13 +140,22 @@ class Store:
         fields = json.loads(told)
         return Design(**{**fields, "questions": tuple(fields["questions"])})
 
-    def begin(self, design: Design, digest: str) -> None:
+    def models(self) -> tuple[str, ...] | None:
+        """Who is compared, once it has begun; None where it is not told."""
+        told = self._fact("models")
+        return None if told is None else tuple(json.loads(told))
+
+    def begin(self, design: Design, digest: str, models: Sequence[str]) -> None:
         """Begin a study, or go on with it. LimnerError where it was begun otherwise or of other pictures."""
         with self._writing():
             there, pictures = self.design(), self._fact("pictures")
             if there is None:
-                for name, value in (("design", json.dumps(asdict(design))), ("pictures", digest)):
-                    self._db.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
+                told = {
+                    "design": json.dumps(asdict(design)),
+                    "pictures": digest,
+                    "models": json.dumps(models),
+                }
+                self._db.executemany("INSERT INTO facts VALUES (?, ?)", [*told.items()])
                 return
         if pictures != digest:
             raise LimnerError(
@@ -175,8 +190,14 @@ class Store:
         return None if row is None else Rater(*row)
 
     def join(self, name: str) -> Rater:
-        """The rater of that name, who is new or comes back."""
+        """The rater of that name, who is new or comes back. ValueError where no more are taken."""
         with self._writing():
+            # Counted in the transaction that adds: of several who come at once none is one too many.
+            if self.named(name) is None and len(self.raters()) >= MOST_RATERS:
+                raise ValueError(
+                    f"name is '{name}': {MOST_RATERS} raters are here, and no more are taken; vote under a "
+                    "name that is here already, or begin another study in a folder of its own"
+                )
             self._db.execute(
                 "INSERT OR IGNORE INTO raters (name, token, joined) VALUES (?, ?, ?)",
                 (name, secrets.token_urlsafe(UNGUESSABLE), time.time()),
@@ -259,15 +280,19 @@ class Store:
 
     def votes(self) -> list[Vote]:
         """The last vote on every task that has one, rater by rater, in the order of their schedules."""
+        return [vote for vote in self.every_vote() if not vote.replaced]
+
+    def every_vote(self) -> list[Vote]:
+        """The same, and before each those that it replaced, in the order in which they were given."""
         with self._lock:
             rows = self._db.execute(
-                f"SELECT raters.name, place, answer, seconds, at, {TASK} FROM votes "
+                f"SELECT raters.name, place, answer, seconds, at, votes.id < {LAST}, {TASK} FROM votes "
                 "JOIN tasks ON tasks.id = votes.task JOIN raters ON raters.id = tasks.rater "
-                f"WHERE votes.id = {LAST} ORDER BY raters.id, place"
+                "ORDER BY raters.id, place, votes.id"
             ).fetchall()
         return [
-            Vote(name, place, Task(*task), answer, seconds, at)
-            for name, place, answer, seconds, at, *task in rows
+            Vote(name, place, Task(*task), answer, seconds, at, bool(replaced))
+            for name, place, answer, seconds, at, replaced, *task in rows
         ]
 
 

@@ -7,7 +7,7 @@ A rater who fails too many checks is left out, as one worker was for DALL-E 1 (R
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limner.vote.schedule import SOUND, Answer, Question
+from limner.vote.schedule import QUESTIONS, SOUND, Answer, Question
 from limner.vote.store import Vote
 
 # Of their checks a rater must pass so many.
@@ -19,7 +19,7 @@ class Ballot:
     """One person's word on one comparison: `value` is 1 where `first` was preferred, 0 `second`, ½ neither.
 
     `left`: whether the first stood on the left. `late`: whether it came in the later half of what the rater
-    answered.
+    answered of this question: in the later half of everything there are other questions.
     """
 
     rater: str
@@ -78,8 +78,13 @@ def tally(votes: Sequence[Vote], *, passes: float = PASSES) -> Tally:
     ballots: list[Ballot] = []
     for voter in voters:
         if voter.counted:
-            asked = [vote for vote in by_rater[voter.name] if vote.task.kind == "asked"]
-            ballots += [_ballot(vote, turn, len(asked)) for turn, vote in enumerate(asked)]
+            for question in QUESTIONS:
+                asked = [
+                    vote
+                    for vote in by_rater[voter.name]
+                    if vote.task.kind == "asked" and vote.task.question == question
+                ]
+                ballots += [_ballot(vote, turn, len(asked)) for turn, vote in enumerate(asked)]
     return Tally(tuple(ballots), voters)
 
 

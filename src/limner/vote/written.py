@@ -22,11 +22,14 @@ NAMES: dict[Question, str] = {
 }
 # Points beyond which a rating is as good as none: 999 of 1000 matches won.
 FAR = 1200
+# Letters beyond which a cell may be broken: more are words, and would push the bars out of the page.
+LONG = 30
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
 body { color: #1d1f20; background: #f6f5f1 } h2 { margin-top: 2.2rem }
 div { overflow-x: auto } table { border-collapse: collapse } th { text-align: left }
 td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #cfccc4; white-space: nowrap }
+td.long { white-space: normal; min-width: 12rem }
 p { max-width: 60rem } svg { display: block } svg line { stroke: #595c5e } svg .mark { stroke: #0f766e; fill:
 #0f766e } @media (prefers-color-scheme: dark) { body { background: #151718; color: #e9e8e4 } td, th {
 border-color: #43484b } svg line { stroke: #a9adaf } svg .mark { stroke: #2dd4bf; fill: #2dd4bf } }
@@ -138,7 +141,9 @@ def sections(measured: Measured) -> list[Section]:
             "Sides and order",
             "The first of two models stood on the left in "
             f"{measured.left:,} of {measured.shown:,} pairs ({100 * measured.left / measured.shown:.1f} "
-            "%). A p below 0.05 says that raters leaned to a side, or changed their minds on the way.",
+            "%). A p below 0.05 says that raters leaned to a side, or changed their minds on the way. Late "
+            "is the later half of what a rater answered to a question, and each is compared with their own "
+            "early answers.",
             ("what", "chi-square", "degrees", "p"),
             [
                 _bias_line("left chosen as often as right", measured.sides),
@@ -276,7 +281,7 @@ def html(measured: Measured, found: Sequence[Section]) -> str:
         head = "".join(f"<th scope=col>{escape(cell)}" for cell in section.header)
         body = ""
         for number, row in enumerate(section.rows):
-            cells = "".join(f"<td>{escape(cell)}" for cell in row)
+            cells = "".join(f"<td{' class=long' if len(cell) > LONG else ''}>{escape(cell)}" for cell in row)
             body += f"<tr>{cells}{f'<td>{_bar(*section.bars[number])}' if section.bars else ''}"
         empty = "<th scope=col>0 to 100 %" if section.bars else ""
         parts.append(
