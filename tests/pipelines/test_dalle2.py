@@ -389,6 +389,18 @@ def test_no_negative_prompt_is_an_empty_one_and_another_paints_another_picture(p
     assert paint(negative_prompt="two fish") != paint(negative_prompt=LONG)
 
 
+def test_a_negative_prompt_may_be_far_shorter_or_longer_than_the_prompt(painter):
+    # Captions are read in lengths of 16 tokens, so these three come in two.
+    long = f"{LONG} and {LONG}"
+    assert 16 < len(painter.tokenizer.encode(long)) < painter.clip.config.text.context
+    settings = dataclasses.replace(QUICK, guidance=2.0, prior_guidance=2.0, negative_prompt="two fish")
+    together = painter.paint(["a pear", long], size=64, settings=settings)
+    alone = [painter.paint(prompt, size=64, settings=settings)[0] for prompt in ("a pear", long)]
+    assert nearly(together, alone)
+    longer = dataclasses.replace(settings, negative_prompt=long)
+    assert painter.paint("a pear", size=64, settings=longer)[0].tobytes() != alone[0].tobytes()
+
+
 def test_a_picture_says_what_it_was_led_away_from(painter):
     def told(**more):
         settings = dataclasses.replace(QUICK, **more)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float
 from PIL import Image
@@ -589,6 +590,11 @@ def _rows(read: ClipTokens, rows: Tensor) -> ClipTokens:
 
 
 def _joined(parts: Sequence[ClipTokens]) -> ClipTokens:
-    """Captions of several sides, one side after the other."""
-    tokens, embedding, mask = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return ClipTokens(tokens, embedding, mask)
+    """Captions of several sides, one side after the other; none is heard beyond its own length."""
+    longest = max(part.mask.shape[1] for part in parts)
+    missing = [longest - part.mask.shape[1] for part in parts]
+    return ClipTokens(
+        tokens=torch.cat([F.pad(p.tokens, (0, 0, 0, more)) for p, more in zip(parts, missing, strict=True)]),
+        embedding=torch.cat([part.embedding for part in parts]),
+        mask=torch.cat([F.pad(p.mask, (0, more)) for p, more in zip(parts, missing, strict=True)]),
+    )
