@@ -130,7 +130,7 @@ class Decoder(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Paint(Run):
-    """Paint the 600 prompts, one PNG each; those that are there stay."""
+    """Paint the prompts, one PNG each; those that are there stay."""
 
     steps: int = 25
     """Of the decoder, by DDIM."""
@@ -138,6 +138,8 @@ class Paint(Run):
     """Guidance of the decoder."""
     chunk: int = 20
     """Prompts painted at once; another number gives other pictures."""
+    prompts: int = 600
+    """How many of the list, from its beginning, of which the first 200 are names in a trained style."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ class Score(Run):
     """A recogniser's run."""
     data: Path = Path("data/emoji")
     """The painters' emoji folder."""
+    prompts: int = 600
+    """As many as were painted."""
 
 
 # The peer has no types, so mypy takes its class for Any.
@@ -338,7 +342,7 @@ def paint(asked: Paint) -> None:
     if (folder / PAINTER).exists() and (folder / PAINTER).read_text() != said:
         raise SystemExit(f"{folder} has pictures of {(folder / PAINTER).read_text()}move them away first")
     replaced(folder / PAINTER, said.encode())
-    prompts = [one.prompt for one in requests()]
+    prompts = [one.prompt for one in requests()[: asked.prompts]]
     files = [folder / f"{number:03d}.png" for number in range(len(prompts))]
     for start in range(0, len(prompts), asked.chunk):
         chunk = slice(start, start + asked.chunk)
@@ -358,7 +362,7 @@ def paint(asked: Paint) -> None:
 
 def score(asked: Score) -> None:
     """The table of what was painted, as limner's own; also the marks and a sheet."""
-    folder, listed = asked.out / PICTURES, requests()
+    folder, listed = asked.out / PICTURES, requests()[: asked.prompts]
 
     def painted(prompts: Sequence[str], _: Callable[[Tick], None]) -> list[Image.Image]:
         return [Image.open(folder / f"{number:03d}.png").convert("RGB") for number in range(len(prompts))]
