@@ -6,12 +6,12 @@
 The `small` recipes of prior and decoder with fewer steps, one thread, and the shipped CLIP and upsampler: the
 same pictures, captions and embeddings of them as the peer has. The decoder is told nothing that was imagined,
 which would take half an hour to imagine. Minutes are of processor time; those of reading pictures by CLIP are
-not counted, as with the peer, those of reading captions are.
+not counted, as with the peer, those of reading captions are; those before a `--resume` were told then.
 """
 
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,7 +39,7 @@ class Hour:
     """Steps of the decoder's sketch."""
     steps: int = 2000
     """Steps of the decoder's U-Net."""
-    resume: bool = field(default=False)
+    resume: bool = False
     """Go on where it was stopped."""
 
 
