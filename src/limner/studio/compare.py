@@ -14,7 +14,7 @@ from limner.server.service import Served, Service
 from limner.studio.asked import Asked, order_of, seed_of, whole
 from limner.studio.fields import prompt_field, seed_field
 from limner.studio.shown import alert, data_url, note, on_the_way, png_url
-from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Tell, Visit, done, visit_of
+from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Stopped, Tell, UnderWay, Visit, done
 
 MB = 2**20
 EMPTY = '<p class="lm-empty">Every painter that is served paints the same words from the same seed.</p>'
@@ -102,25 +102,29 @@ def compare_tab(service: Service) -> None:
             stop = gr.Button("Stop", variant="stop", elem_id="lm-compare-stop")
     state = gr.HTML(note("ready"), elem_id="lm-compare-note")
     shown = gr.HTML(EMPTY, elem_id="lm-compare-shown")
+    under_way = UnderWay()
 
     def work(prompt: str, seed: str, request: gr.Request) -> Iterator[tuple[str, str]]:
         found: dict[str, Took | Image.Image | None] = {one.name: None for one in service.painters}
-        visit, said, pace = visit_of(service, request), note("beginning"), Pace()
+        said, pace = note("beginning"), Pace()
         try:
-            chosen = seed_of(whole(seed, "seed"))
-            for served in service.painters:
-                for event in took(visit, served, prompt, chosen):
-                    if isinstance(event, Done):
-                        found[served.name] = event.result
-                    elif isinstance(event, Sketched):
-                        found[served.name] = event.image
-                    else:
-                        said = on_the_way(event) or said
-                    if pace():
-                        yield said, cards(found, prompt)
-            yield note(f"all painted from seed {chosen}"), cards(found, prompt)
+            with under_way.visit(service, request) as visit:
+                chosen = seed_of(whole(seed, "seed"))
+                for served in service.painters:
+                    for event in took(visit, served, prompt, chosen):
+                        if isinstance(event, Done):
+                            found[served.name] = event.result
+                        elif isinstance(event, Sketched):
+                            found[served.name] = event.image
+                        else:
+                            said = on_the_way(event) or said
+                        if pace():
+                            yield said, cards(found, prompt)
+                yield note(f"all painted from seed {chosen}"), cards(found, prompt)
+        except Stopped:
+            yield note("stopped"), cards(found, prompt)
         except TROUBLE as error:
             yield alert(error), cards(found, prompt)
 
-    run = go.click(work, [prompt, seed], [state, shown], show_progress="hidden", concurrency_limit=4)
-    stop.click(lambda: note("stopped"), None, [state], cancels=[run], show_progress="hidden")
+    go.click(work, [prompt, seed], [state, shown], show_progress="hidden", concurrency_limit=4)
+    stop.click(under_way.stop, None, None, show_progress="hidden")

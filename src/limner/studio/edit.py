@@ -32,12 +32,13 @@ from limner.studio.turns import (
     Event,
     Pace,
     Sketched,
+    Stopped,
     Tell,
+    UnderWay,
     Visit,
     done,
     painted,
     ticking,
-    visit_of,
 )
 from limner.studio.wall import Hung, hung, wall_html
 
@@ -146,7 +147,7 @@ def edit_tab(service: Service) -> EditTab:
                 stop = gr.Button("Stop", variant="stop", elem_id="lm-edit-stop")
             state = gr.HTML(note("ready"), elem_id="lm-edit-note")
     shown = wall_html(EMPTY, "lm-edit-wall")
-    pictures = gr.State(Hung())
+    pictures, under_way = gr.State(Hung()), UnderWay()
 
     def work(
         image: Image.Image | None,
@@ -162,44 +163,41 @@ def edit_tab(service: Service) -> EditTab:
         request: gr.Request,
     ) -> Iterator[tuple[str, str, Hung]]:
         sketches: dict[int, Image.Image] = {}
-        visit, said, pace = visit_of(service, request), note("beginning"), Pace()
+        said, pace = note("beginning"), Pace()
         try:
-            if image is None:
-                raise Refused("there is no picture: open one")
-            asked = Asked(prompt=words, count=int(count), side=side, seed=whole(seed, "seed"))
-            yield said, wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY), before
-            if how == MEND:
-                events = mend(visit, model, asked, image, marked(mask))
-            else:
-                events = redraw(visit, model, asked, image, float(strength))
-            for event in events:
-                if isinstance(event, Done):
-                    after = before.with_new(hung(service, event.result, by=model))
-                    yield note("painted anew"), wall(after.pictures, empty=EMPTY), after
-                    return
-                if isinstance(event, Sketched):
-                    sketches[event.number] = event.image
-                said = on_the_way(event) or said
-                if pace():
-                    walled = wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY)
-                    yield said, walled, before
+            with under_way.visit(service, request) as visit:
+                if image is None:
+                    raise Refused("there is no picture: open one")
+                asked = Asked(prompt=words, count=int(count), side=side, seed=whole(seed, "seed"))
+                yield said, wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY), before
+                if how == MEND:
+                    events = mend(visit, model, asked, image, marked(mask))
+                else:
+                    events = redraw(visit, model, asked, image, float(strength))
+                for event in events:
+                    if isinstance(event, Done):
+                        after = before.with_new(hung(service, event.result, by=model))
+                        yield note("painted anew"), wall(after.pictures, empty=EMPTY), after
+                        return
+                    if isinstance(event, Sketched):
+                        sketches[event.number] = event.image
+                    said = on_the_way(event) or said
+                    if pace():
+                        walled = wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY)
+                        yield said, walled, before
+        except Stopped:
+            yield note("stopped"), wall(before.pictures, empty=EMPTY), before
         except TROUBLE as error:
             yield alert(error), wall(before.pictures, empty=EMPTY), before
 
-    run = go.click(
+    go.click(
         work,
         [there, mark, words, how, strength, model, size, count, seed, pictures],
         [state, shown, pictures],
         show_progress="hidden",
         concurrency_limit=8,
     )
-    stop.click(
-        lambda before: (note("stopped"), wall(before.pictures, empty=EMPTY)),
-        [pictures],
-        [state, shown],
-        cancels=[run],
-        show_progress="hidden",
-    )
+    stop.click(under_way.stop, None, None, show_progress="hidden")
     how.change(lambda chosen: gr.Slider(visible=chosen == REDRAW), [how], [strength], show_progress="hidden")
     upload.upload(opened_upload, [upload], [there, mark, state], show_progress="hidden")
     other_sizes(service, model, size)

@@ -11,7 +11,7 @@ from limner.server.service import Service
 from limner.studio.asked import Asked, number, order_of, whole
 from limner.studio.fields import other_sizes, paint_fields
 from limner.studio.shown import Picture, alert, data_url, note, on_the_way, wall
-from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Visit, painted, visit_of
+from limner.studio.turns import TROUBLE, Done, Event, Pace, Sketched, Stopped, UnderWay, Visit, painted
 from limner.studio.wall import Hung, hung, wall_html
 
 EMPTY = "Your pictures will hang here. Try “a red apple” or “two cats on a green hill”."
@@ -58,7 +58,7 @@ def paint_tab(service: Service) -> PaintTab:
             state = gr.HTML(note("ready"), elem_id="lm-paint-note")
         with gr.Column(scale=5, min_width=300):
             shown = wall_html(EMPTY, ID)
-    pictures = gr.State(Hung())
+    pictures, under_way = gr.State(Hung()), UnderWay()
 
     def work(
         prompt: str,
@@ -75,43 +75,42 @@ def paint_tab(service: Service) -> PaintTab:
         sketches: dict[int, Image.Image] = {}
         said, pace = note("beginning"), Pace()
         try:
-            asked = Asked(
-                prompt=prompt,
-                count=int(count),
-                side=side,
-                seed=whole(seed, "seed"),
-                guidance=number(guidance, "guidance"),
-                steps=whole(steps, "steps"),
-                negative_prompt=negative_prompt,
-            )
-            yield said, wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY), before
-            for event in paint(visit_of(service, request), model, asked):
-                if isinstance(event, Done):
-                    after = before.with_new(hung(service, event.result, by=model))
-                    words = f"painted {asked.count} picture{'s' if asked.count > 1 else ''}"
-                    yield note(words), wall(after.pictures, empty=EMPTY), after
-                    return
-                if isinstance(event, Sketched):
-                    sketches[event.number] = event.image
-                said = on_the_way(event) or said
-                if not pace():
-                    continue
+            with under_way.visit(service, request) as visit:
+                asked = Asked(
+                    prompt=prompt,
+                    count=int(count),
+                    side=side,
+                    seed=whole(seed, "seed"),
+                    guidance=number(guidance, "guidance"),
+                    steps=whole(steps, "steps"),
+                    negative_prompt=negative_prompt,
+                )
                 yield said, wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY), before
+                for event in paint(visit, model, asked):
+                    if isinstance(event, Done):
+                        after = before.with_new(hung(service, event.result, by=model))
+                        words = f"painted {asked.count} picture{'s' if asked.count > 1 else ''}"
+                        yield note(words), wall(after.pictures, empty=EMPTY), after
+                        return
+                    if isinstance(event, Sketched):
+                        sketches[event.number] = event.image
+                    said = on_the_way(event) or said
+                    if not pace():
+                        continue
+                    yield (
+                        said,
+                        wall([*painting(sketches, asked, side), *before.pictures], empty=EMPTY),
+                        before,
+                    )
+        except Stopped:
+            yield note("stopped"), wall(before.pictures, empty=EMPTY), before
         except TROUBLE as error:
             yield alert(error), wall(before.pictures, empty=EMPTY), before
 
     inputs = [*fields.inputs, pictures]
     outputs = [state, shown, pictures]
-    runs = [
+    for start in (go.click, fields.prompt.submit):
         start(work, inputs, outputs, show_progress="hidden", concurrency_limit=8)
-        for start in (go.click, fields.prompt.submit)
-    ]
-    stop.click(
-        lambda before: (note("stopped"), wall(before.pictures, empty=EMPTY)),
-        [pictures],
-        [state, shown],
-        cancels=[*runs],
-        show_progress="hidden",
-    )
+    stop.click(under_way.stop, None, None, show_progress="hidden")
     other_sizes(service, fields.model, fields.size)
     return PaintTab(wall=shown)

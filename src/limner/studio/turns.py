@@ -1,9 +1,11 @@
 """Work that waits its turn in the service's line, and is heard of while it lasts."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeAlias, TypeVar
 
@@ -23,22 +25,71 @@ T = TypeVar("T")
 
 # What somebody may read of what went wrong; anything else is our own fault.
 TROUBLE = (Refused, LimnerError, ValueError)
-# Seconds after which a page that has gone is noticed, though nothing happens.
+# Seconds after which a page that has gone, or a Stop, is noticed, though nothing happens.
 BEAT = 0.5
+
+
+class Stopped(Exception):
+    """Whoever asked for it pressed Stop."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Somebody at the page of a service; `caller` is who takes turns with others, as the door knows them."""
+    """Somebody at the page of a service; `caller` is who takes turns with others, as the door knows them.
+
+    `stop` is set, from any thread, where nothing more is wanted of what is asked for on this visit.
+    """
 
     service: Service
     caller: str
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raises Stopped where nothing more is wanted."""
+        if self.stop.is_set():
+            raise Stopped
 
 
 def visit_of(service: Service, request: gr.Request) -> Visit:
     """The visit of whoever asks."""
     assert isinstance(request.request, Request)
     return Visit(service, caller(request.request))
+
+
+class UnderWay:
+    """What is under way in one tab, by the session that asked for it: a Stop ends what is of its own page.
+
+    Stop does no more than set a mark. The handler that listens to a job sees the mark, also where it comes
+    before the job, leaves the job and says the last word itself: of two writers of a note the later one would
+    be read. Gradio's `cancels` is such a second writer, and is lost on a handler between two of its steps.
+
+    A handler's steps run in whatever threads are free, and Stop in another: the lock guards the list.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._visits: list[tuple[str | None, Visit]] = []
+
+    @contextmanager
+    def visit(self, service: Service, request: gr.Request) -> Iterator[Visit]:
+        """The visit of whoever asks, which their Stop reaches until it is left."""
+        session, visit = request.session_hash, visit_of(service, request)
+        with self._lock:
+            self._visits.append((session, visit))
+        try:
+            yield visit
+        finally:
+            with self._lock:
+                self._visits = [one for one in self._visits if one[1] is not visit]
+
+    def stop(self, request: gr.Request) -> None:
+        """What the button calls. Where nothing is under way the note stays: what it says is still so."""
+        # Who asks without a page has no session, and is not the same as all others who have none.
+        mine = request.session_hash
+        with self._lock:
+            for session, visit in self._visits:
+                if mine is not None and session == mine:
+                    visit.stop.set()
 
 
 @dataclass(frozen=True)
@@ -84,7 +135,11 @@ Tell: TypeAlias = Callable[[Event], None]
 
 
 def painted(visit: Visit, painter: Served, order: Order) -> Iterator[Event | Done[list[Painted]]]:
-    """An order's pictures, after all that can be seen on the way. Raises Refused where the line is full."""
+    """An order's pictures, after all that can be seen on the way.
+
+    Raises Refused where the line is full, and Stopped where Stop was pressed.
+    """
+    visit.check()
     events: SimpleQueue[Event | None] = SimpleQueue()
 
     def on_sketch(number: int, _: int, image: Image.Image) -> None:
@@ -92,20 +147,21 @@ def painted(visit: Visit, painter: Served, order: Order) -> Iterator[Event | Don
 
     told = replace(order, on_sketch=on_sketch, on_tick=events.put)
     job = visit.service.line_up(painter, told, caller=visit.caller)
-    yield from _heard(visit.service, job, events)
+    yield from _heard(visit, job, events)
     yield Done(job.result.result())
 
 
 def done(visit: Visit, work: Callable[[Check, Tell], T]) -> Iterator[Event | Done[T]]:
     """What `work` returns, done in the thread that paints, after all that it tells.
 
-    It calls its first argument now and then, which raises when nobody waits any more.
+    It calls its first argument now and then, which raises when nobody waits any more. Raises as `painted`.
     """
+    visit.check()
     events: SimpleQueue[Event | None] = SimpleQueue()
     results: list[T] = []
     chore = Chore(lambda check: results.append(work(check, events.put)))
     job = visit.service.line_up_chore(chore, caller=visit.caller)
-    yield from _heard(visit.service, job, events)
+    yield from _heard(visit, job, events)
     job.result.result()
     yield Done(results[0])
 
@@ -121,19 +177,20 @@ def ticking(check: Check, tell: Tell) -> Callable[[Tick], None]:
 
 
 def _heard(
-    service: Service, job: Job[Order | Chore, list[Painted]], events: "SimpleQueue[Event | None]"
+    visit: Visit, job: Job[Order | Chore, list[Painted]], events: "SimpleQueue[Event | None]"
 ) -> Iterator[Event]:
-    """All events of a job, until it ends."""
+    """All events of a job, until it ends or is stopped; the others of its batch are painted on."""
     job.result.add_done_callback(lambda _: events.put(None))
     begun = False
     try:
         while True:
+            visit.check()
             try:
                 event = events.get(timeout=BEAT)
             except Empty:
                 # Somebody who closes this generator can do so only where it yields.
                 if not begun:
-                    yield Waiting(service.painting.waiting)
+                    yield Waiting(visit.service.painting.waiting)
                 continue
             if event is None:
                 break
@@ -141,7 +198,7 @@ def _heard(
             yield event
         _raise_trouble(job)
     finally:
-        service.painting.leave(job)
+        visit.service.painting.leave(job)
 
 
 def _raise_trouble(job: Job[Order | Chore, list[Painted]]) -> None:

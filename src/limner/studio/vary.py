@@ -24,7 +24,7 @@ from limner.studio.fields import (
     size_field,
 )
 from limner.studio.shown import WAY, Picture, alert, note, on_the_way, wall, way
-from limner.studio.turns import TROUBLE, Done, Event, Tell, Visit, done, ticking, visit_of
+from limner.studio.turns import TROUBLE, Done, Event, Stopped, Tell, UnderWay, Visit, done, ticking
 from limner.studio.wall import CLICKED, hung_png
 
 VARY, BLEND, DIFF = "Vary", "Blend two", "Change with words"
@@ -194,6 +194,7 @@ def vary_tab(service: Service) -> VaryTab:
             state = gr.HTML(note("ready"), elem_id="lm-vary-note")
         with gr.Column(scale=5, min_width=300):
             shown = gr.HTML(wall((), empty=EMPTY), js_on_load=CLICKED + WAY, elem_id="lm-vary-wall")
+    under_way = UnderWay()
 
     def work(
         what: str,
@@ -209,48 +210,50 @@ def vary_tab(service: Service) -> VaryTab:
         seed: str,
         request: gr.Request,
     ) -> Iterator[tuple[str, str]]:
-        visit = visit_of(service, request)
         try:
-            image = sent(first)
-            if what == VARY:
-                begun = seed_of(whole(seed, "seed"))
-                events = varied(
-                    visit, model, image, count=int(count), strength=float(strength), side=side, seed=begun
-                )
-            elif what == BLEND:
-                other = sent(last, "second picture")
-                events = blended(visit, model, image, other, steps=int(steps), side=side)
-            else:
-                events = changed(
-                    visit,
-                    model,
-                    image,
-                    source=source,
-                    target=target,
-                    strength=float(strength),
-                    steps=int(steps),
-                    side=side,
-                )
-            for event in events:
-                if isinstance(event, Done):
-                    found = [
-                        hung_png(service, one.png, words=f"{what.lower()}, {model}", caption=one.title)
-                        for one in event.result
-                    ]
-                    yield note(f"made {len(found)} pictures"), result(what, found)
-                    return
-                yield on_the_way(event) or "", gr.skip()
+            with under_way.visit(service, request) as visit:
+                image = sent(first)
+                if what == VARY:
+                    begun = seed_of(whole(seed, "seed"))
+                    events = varied(
+                        visit, model, image, count=int(count), strength=float(strength), side=side, seed=begun
+                    )
+                elif what == BLEND:
+                    other = sent(last, "second picture")
+                    events = blended(visit, model, image, other, steps=int(steps), side=side)
+                else:
+                    events = changed(
+                        visit,
+                        model,
+                        image,
+                        source=source,
+                        target=target,
+                        strength=float(strength),
+                        steps=int(steps),
+                        side=side,
+                    )
+                for event in events:
+                    if isinstance(event, Done):
+                        found = [
+                            hung_png(service, one.png, words=f"{what.lower()}, {model}", caption=one.title)
+                            for one in event.result
+                        ]
+                        yield note(f"made {len(found)} pictures"), result(what, found)
+                        return
+                    yield on_the_way(event) or "", gr.skip()
+        except Stopped:
+            yield note("stopped"), gr.skip()
         except TROUBLE as error:
             yield alert(error), gr.skip()
 
-    run = go.click(
+    go.click(
         work,
         [what, first, last, source, target, strength, count, steps, size, model, seed],
         [state, shown],
         show_progress="hidden",
         concurrency_limit=8,
     )
-    stop.click(lambda: note("stopped"), None, [state], cancels=[run], show_progress="hidden")
+    stop.click(under_way.stop, None, None, show_progress="hidden")
     what.change(
         lambda chosen: (
             gr.Image(visible=chosen == BLEND),
