@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 from starlette.requests import Request
 
+from limner.server.errors import Refused
+from limner.server.queue import Full, Job
 from limner.server.service import Chore
+from limner.studio import turns
 from limner.studio.asked import Asked
 from limner.studio.edit import MEND
 from limner.studio.page import build
@@ -189,3 +192,10 @@ def test_a_page_that_is_closed_leaves_nothing(press, line, busy):
     steps.close()
     assert line.waiting == 0
     assert not busy.is_set()
+
+
+def test_who_is_pushed_out_of_a_full_line_reads_so():
+    job = Job(order=Chore(lambda _check: None), key="one", pictures=1, caller="whoever has most there")
+    job.result.set_exception(Full(7))
+    with pytest.raises(Refused, match="try again in 7 s"):
+        turns._raise_trouble(job)

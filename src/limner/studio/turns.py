@@ -18,8 +18,8 @@ from limner.pipelines.progress import Tick
 from limner.server.door import caller
 from limner.server.errors import Refused
 from limner.server.painters import Check, Order, Painted
-from limner.server.queue import Abandoned, Closed, Job
-from limner.server.service import Chore, Served, Service, closing
+from limner.server.queue import Abandoned, Closed, Full, Job
+from limner.server.service import Chore, Served, Service, busy, closing
 
 T = TypeVar("T")
 
@@ -207,5 +207,7 @@ def _raise_trouble(job: Job[Order | Chore, list[Painted]]) -> None:
         job.result.result()
     except Closed as closed:
         raise closing() from closed
+    except Full as full:  # pushed out of a full line by whoever has less in it
+        raise busy(full) from full
     except (Abandoned, CancelledError) as gone:
         raise Refused("stopped: nothing more is painted of it") from gone

@@ -1,0 +1,29 @@
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from limner import checkpoint
+
+
+@pytest.fixture(scope="session")
+def assert_compact() -> Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], None]:
+    """That what is stored is what was learned, each number off by no more than `save_compact` makes it."""
+
+    def check(stored: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> None:
+        assert stored.keys() == learned.keys()
+        eight_bits = checkpoint.matrices(learned)
+        assert eight_bits
+        for name, value in learned.items():
+            if name in eight_bits:
+                rows = value.float().flatten(1)
+                off = (stored[name].float().flatten(1) - rows).abs()
+                # Half a step of a 127th of the row's largest number, and a little for the arithmetic.
+                assert (off <= 1.01 * rows.abs().amax(dim=1, keepdim=True) / 254).all(), name
+            elif value.is_floating_point():
+                assert torch.equal(stored[name], value.bfloat16()), name
+            else:
+                assert torch.equal(stored[name], value), name
+
+    return check
