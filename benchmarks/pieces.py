@@ -3,9 +3,9 @@
     python benchmarks/pieces.py data/emoji
     python benchmarks/pieces.py data/emoji --size 64 --piece 8 --pictures 6000
 
-A `Sketch` makes each piece of a picture by one linear map of `numbers` numbers, and all of these by another
-of the trunk's width. No training brings it below the variance that principal components of as many miss:
-those of the pieces, and those of whole pictures.
+A `Sketch` without a `hidden` layer makes each piece of a picture by one linear map of `numbers` numbers, and
+all of these by another of the trunk's width. No training brings it below the variance that principal
+components of as many miss: those of the pieces, and those of whole pictures.
 """
 
 from collections.abc import Sequence

@@ -15,13 +15,15 @@ from limner.dalle2.objective import (
     shaken,
     sketch_objective,
 )
-from limner.dalle2.sketch import Sketch, SketchConfig
+from limner.dalle2.sketch import Piece, Sketch, SketchConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.layers.trunk import TrunkConfig, Whitening
 from limner.layers.unet import UNetConfig
 
-CONFIG = SketchConfig(embedding=6, resolution=16, trunk=TrunkConfig(width=10, layers=2), piece=8, numbers=4)
+CONFIG = SketchConfig(
+    embedding=6, resolution=16, trunk=TrunkConfig(width=10, layers=2), piece=8, numbers=4, hidden=20
+)
 DECODER = DecoderConfig(
     resolution=16,
     embedding=6,
@@ -74,6 +76,26 @@ def test_each_number_moves_its_own_piece_alone():
 
 
 @torch.no_grad()
+def test_rectifiers_lead_out_of_the_plane_that_matrices_span():
+    def rank(hidden: int) -> int:
+        sketch = random(Sketch(replace(CONFIG, hidden=hidden)))
+        pictures = sketch(10 * unit_rows(200)).flatten(1).double()
+        return int(torch.linalg.matrix_rank(pictures - pictures.mean(dim=0), rtol=1e-4))
+
+    # Ten numbers and a linear map make a plane of ten dimensions, whatever the trunk does.
+    assert rank(hidden=0) <= CONFIG.trunk.width
+    assert rank(hidden=20) > 3 * CONFIG.trunk.width
+
+
+@torch.no_grad()
+def test_a_piece_is_linear_as_it_is_made():
+    torch.manual_seed(0)
+    piece, x, y = Piece(4, 20, 192), torch.randn(3, 4), torch.randn(3, 4)
+    torch.testing.assert_close(piece(x + y), piece(x) + piece(y) - piece.plain.bias)
+    torch.testing.assert_close(piece(x), piece.plain(x))
+
+
+@torch.no_grad()
 def test_the_unet_is_given_the_sketch_folded_as_the_picture_is():
     model = random(Decoder(DECODER))
     assert isinstance(model, Decoder)
@@ -102,8 +124,8 @@ def test_what_does_not_fit_the_decoder_is_refused():
 def test_a_sketch_that_knows_nothing_is_charged_the_baseline():
     sketch = Sketch(CONFIG)
     pictures = torch.rand(6, 3, 16, 16) * 2 - 1
-    nn.init.zeros_(sketch.to_pixels.weight)
-    nn.init.zeros_(sketch.to_pixels.bias)
+    for parameter in sketch.to_pixels.parameters():
+        nn.init.zeros_(parameter)
     objective = sketch_objective(2.0, drop_picture=0.1, blur_picture=0.3)
     loss = objective(sketch, SeenPictures(pictures, unit_rows(6)), Draws(range(6)))
     torch.testing.assert_close(loss.total, pictures.square().mean())

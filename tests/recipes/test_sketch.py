@@ -1,5 +1,6 @@
 """Prior and decoder of the newer kind, from pictures to weights, with networks that learn in seconds."""
 
+import math
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from limner.data.loader import open_gallery
 from limner.data.sample import sample_dir
 from limner.draws import Draws
 from limner.errors import LimnerError
-from limner.layers.trunk import TrunkConfig
+from limner.layers.trunk import TrunkConfig, Whitening
 from limner.recipes import clip, decoder, embeddings, imagined, prior
 
 STEPS = 4
@@ -35,7 +36,7 @@ def short(config):
 def tiny_decoder() -> decoder.DecoderRecipe:
     toy = decoder.toy()
     sketch = SketchConfig(
-        embedding=96, resolution=32, trunk=TrunkConfig(width=32, layers=1), piece=8, numbers=8
+        embedding=96, resolution=32, trunk=TrunkConfig(width=32, layers=1), piece=8, numbers=8, hidden=16
     )
     model = replace(toy.model, unet=replace(toy.model.unet, canvas=48), sketch=sketch)
     return replace(toy, model=model, train=short(toy.train), sketch=short(toy.train), blur_picture=0.3)
@@ -166,6 +167,8 @@ def test_kept_captions_are_what_clip_says_of_captions_of_the_picture_on_its_grou
 def test_a_decoder_learns_from_what_a_prior_imagines(seen, tmp_path, monkeypatch):
     monkeypatch.setattr(prior, "CAPTIONS_READ", 512)
     imagining = prior.run(tiny_prior(), **given(tmp_path / "prior", seen))
+    # A prior that knows nothing is nowhere near.
+    monkeypatch.setattr(decoder, "NEAR", math.inf)
     recipe = replace(tiny_decoder(), imagined=0.5)
     plain = decoder.run(recipe, **given(tmp_path / "plain", seen))
     told = decoder.run(recipe, **given(tmp_path / "told", seen, prior=imagining))
@@ -173,7 +176,7 @@ def test_a_decoder_learns_from_what_a_prior_imagines(seen, tmp_path, monkeypatch
     assert len(list((tmp_path / "told").glob(f"imagined_{digest}_*.npy"))) == 1
     assert not list((tmp_path / "plain").glob("imagined_*.npy"))
     without, withal = (checkpoint.load(model, DecoderConfig)[1] for model in (plain, told))
-    for part in ("sketch.to_pixels.weight", "unet.stem.weight"):
+    for part in ("sketch.to_pixels.plain.weight", "unet.stem.weight"):
         assert not torch.equal(without[part], withal[part]), part
     reader = embeddings.load_clip(seen, "cpu")
     gallery = open_gallery([sample_dir()], size=32)
@@ -202,6 +205,33 @@ def test_what_a_decoder_is_told_is_as_often_imagined_as_asked_and_of_the_same_pi
     part = gallery.draw(seed=3, step=5, rows=range(7, 9))
     assert told(part, seed=3, step=5, rows=range(7, 9))[:, 1].tolist() == kind[7:9].tolist()
     assert not embeddings.Told(true)(drawn, seed=3, step=5, rows=rows)[:, 1].any()
+
+
+def test_a_sketch_is_told_what_was_imagined_where_it_is_nearly_right():
+    generator = np.random.default_rng(0)
+    # Directions that hardly vary count as much as the others: that is what whitening is for.
+    spread = np.float32([1, 1, 0.01, 0.01])
+    true = generator.standard_normal((300, 2, 4), np.float32) * spread
+    sphere = Whitening(4)
+    sphere.fit(torch.from_numpy(true.reshape(-1, 4)) * 2, floor=1e-6)
+    off = generator.choice(np.float32([0.1, 3.0]), (300, 2, 3, 1))
+    guesses = true[:, :, None] * (1 + off * np.float32([0, 0, 1, 1]))
+    told = embeddings.Told(true, guesses.astype(np.float16), 0.7)
+    near = embeddings.told_nearly_right(told, sphere, length=2.0, within=0.01 + 1e-3)
+    assert near.imagined is not None
+    assert near.share == told.share
+    right = off[..., 0] < 1
+    # A tenth of two whitened numbers in four: no more than a hundredth of the square of all.
+    assert np.array_equal(near.imagined[right], told.imagined[right])
+    replaced = np.isclose(near.imagined, true[:, :, None], rtol=2e-3, atol=1e-5).all(axis=-1)
+    # Three times its own length off, unless that is next to nothing beside the rest.
+    z = sphere(torch.from_numpy(true) * 2).square()
+    small = (9 * z[..., 2:].sum(-1) <= 0.011 * z.sum(-1)).numpy()[:, :, None] & ~right
+    assert small.mean() < 0.01
+    assert replaced[~right & ~small].all()
+    assert (
+        embeddings.told_nearly_right(embeddings.Told(true), sphere, length=2.0, within=0.5).imagined is None
+    )
 
 
 def test_a_prior_of_another_clip_is_no_use_to_a_decoder(seen, tmp_path):

@@ -8,6 +8,7 @@ sure, and the U-Net, which has it on its canvas, how such a picture truly looks;
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,9 +20,10 @@ from limner.layers.trunk import Trunk, TrunkConfig, Whitening
 class SketchConfig:
     """`embedding` of CLIP; `resolution` of the picture; `trunk`: its sizes.
 
-    The picture is made of pieces of `piece` × `piece` pixels, each told in `numbers`, which one linear map,
-    the same for all pieces, turns into pixels. Too few of them blur what no training makes sharp again:
-    `benchmarks/pieces.py` says how much.
+    The picture is made of pieces of `piece` × `piece` pixels, each told in `numbers`, which one small
+    network, the same for all pieces, turns into pixels. By a linear map alone (`hidden` 0) all pictures lie
+    in as many dimensions as the trunk is wide, which blurs what no training makes sharp again:
+    `benchmarks/pieces.py` says how much. A layer of `hidden` rectifiers beside it leads out of that plane.
     """
 
     embedding: int
@@ -29,6 +31,23 @@ class SketchConfig:
     trunk: TrunkConfig
     piece: int
     numbers: int
+    hidden: int = 0
+
+
+class Piece(nn.Module):
+    """Numbers → pixels: A x + W₂ GELU(W₁ x), the second part zero as it is made."""
+
+    def __init__(self, numbers: int, hidden: int, pixels: int) -> None:
+        super().__init__()
+        self.plain = nn.Linear(numbers, pixels)
+        self.widen = nn.Linear(numbers, hidden)
+        self.out = nn.Linear(hidden, pixels, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b p"]:
+        """The pixels of pieces."""
+        out: Tensor = self.plain(x) + self.out(F.gelu(self.widen(x)))
+        return out
 
 
 class Sketch(nn.Module):
@@ -47,7 +66,12 @@ class Sketch(nn.Module):
         self.from_picture = nn.Linear(config.embedding, width)
         self.trunk = Trunk(config.trunk)
         self.to_pieces = nn.Linear(width, self.side**2 * config.numbers)
-        self.to_pixels = nn.Linear(config.numbers, 3 * config.piece**2)
+        pixels = 3 * config.piece**2
+        self.to_pixels = (
+            Piece(config.numbers, config.hidden, pixels)
+            if config.hidden
+            else nn.Linear(config.numbers, pixels)
+        )
 
     def forward(self, picture: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
         """From picture embeddings as the decoder is told them."""

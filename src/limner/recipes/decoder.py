@@ -38,7 +38,7 @@ from limner.draws import Draws
 from limner.layers.trunk import TrunkConfig
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun, checked_start
-from limner.recipes.embeddings import FLOOR, Told, embedded, load_clip, seen
+from limner.recipes.embeddings import FLOOR, Told, embedded, load_clip, seen, told_nearly_right
 from limner.recipes.imagined import same_prior, told_of
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
@@ -47,6 +47,9 @@ from limner.training import Sampler, TrainConfig, train
 
 SAMPLES = 24
 SAMPLE_STEPS = 15
+# A sketch is told what the prior imagined where it is off by no more than this, of the embedding's square in
+# the whitened space: half of what it imagines of names is off by .3, and of whole scenes by more than 1.
+NEAR = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class DecoderRecipe:
     there is a sketch: `imprecise` and `shaken` of `dalle2.objective`. `sketch`: how that is trained, first.
 
     `imagined`: of how many pictures, in place of z_i, what a prior imagined of a caption is told, if there is
-    a prior; none in the paper.
+    a prior; none in the paper. The sketch is told of those only that the prior got nearly right.
     """
 
     model: DecoderConfig
@@ -120,7 +123,7 @@ def toy() -> DecoderRecipe:
 
 
 def small() -> DecoderRecipe:
-    """22 M parameters, more than half of them the sketch's, which is trained first."""
+    """26 M parameters, most of them the sketch's, which is trained first."""
     unet = UNetConfig(
         in_channels=3,
         out_channels=3,
@@ -144,7 +147,12 @@ def small() -> DecoderRecipe:
         unet=unet,
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
         sketch=SketchConfig(
-            embedding=256, resolution=64, trunk=TrunkConfig(width=768, layers=4), piece=8, numbers=64
+            embedding=256,
+            resolution=64,
+            trunk=TrunkConfig(width=768, layers=4),
+            piece=8,
+            numbers=128,
+            hidden=384,
         ),
     )
     training = TrainConfig(
@@ -185,7 +193,7 @@ def small() -> DecoderRecipe:
         blur_picture=0.1,
         max_weight=4.0,
         sketch=sketching,
-        imagined=0.7,
+        imagined=0.8,
     )
 
 
@@ -342,6 +350,7 @@ def sketched(
     assert recipe.sketch is not None
     length = sketch.config.embedding**0.5
     sketch.sphere.fit(torch.from_numpy(seen(gallery, told.embeddings)) * length, floor=FLOOR)
+    told = told_nearly_right(told, sketch.sphere, length=length, within=NEAR)
     batches = SeenBatches(gallery, told, recipe.sketch.seed)
     train(
         sketch,

@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from limner.dalle2.objective import clip_reader
 from limner.data.captions import with_ground
 from limner.data.loader import COLOURED_GROUNDS, Drawn, Gallery
 from limner.draws import mix
+from limner.layers.trunk import Whitening
 from limner.progress import watched
 from limner.recipes.codes import finished
 from limner.recipes.pictures import fingerprint
@@ -52,6 +53,28 @@ class Told:
         which = [chance.randrange(self.imagined.shape[2]) for chance in chances]
         imagined = torch.from_numpy(self.imagined[drawn.pictures, drawn.grounds, which])
         return torch.where(rearrange(instead, "b -> b 1"), imagined.float(), seen)
+
+
+@torch.inference_mode()
+def told_nearly_right(told: Told, sphere: Whitening, *, length: float, within: float) -> Told:
+    """The same, where what is imagined lies too far off replaced by the embedding itself.
+
+    Near is whose squared distance in the whitened space is at most `within` of the embedding's own square
+    there; `length` is that of the vectors that `sphere` was fitted to. Of a caption that fits many pictures a
+    prior imagines another one of them, and a regression that has to answer with this one learns their mean.
+    """
+    if told.imagined is None:
+        return told
+    # Read whole, since what is kept on disk may not be written to.
+    near = np.array(told.imagined)
+    for ground in range(near.shape[1]):
+        own = told.embeddings[:, ground]
+        z = sphere(torch.from_numpy(own) * length)
+        for number in range(near.shape[2]):
+            guess = sphere(torch.from_numpy(near[:, ground, number]).float() * length)
+            far = (guess - z).square().sum(dim=1) > within * z.square().sum(dim=1)
+            near[far.numpy(), ground, number] = own[far.numpy()]
+    return replace(told, imagined=near)
 
 
 def load_clip(folder: Path, device: str | None) -> Clip:
