@@ -81,6 +81,11 @@ def save(
         ) from error
 
 
+def save_compact(folder: Path, state: Mapping[str, Tensor], config: Any) -> None:
+    """`save` in bfloat16, and `matrices` in eight bits: how networks ship that need not be exact."""
+    save(folder, state, config, dtype=torch.bfloat16, coarse=matrices(state))
+
+
 def write(path: Path, state: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
     """Write one safetensors file for others, in which names of one and the same tensor hold it once each.
 

@@ -244,13 +244,12 @@ def unigram_loss(seen: CaptionedTokens, config: Dalle1Config) -> float:
 def assemble(out: Path, tokenizer: CaptionTokenizer, dvae: Path) -> Path:
     """Gather the finished transformer, its words and the dVAE in `out/line`, as they ship.
 
-    In bfloat16, and the transformer's large matrices in eight bits.
+    In bfloat16, and the transformer compact.
     """
     line = out / "line"
     if rank() == 0:
         config, state = checkpoint.load(out / "model", Dalle1Config)
-        coarse = checkpoint.matrices(state)
-        checkpoint.save(line / "transformer", state, config, dtype=torch.bfloat16, coarse=coarse)
+        checkpoint.save_compact(line / "transformer", state, config)
         tokenizer.save(line / "transformer" / VOCABULARY)
         dvae_config, dvae_state = checkpoint.load(dvae, DVaeConfig)
         checkpoint.save(line / "dvae", dvae_state, dvae_config, dtype=torch.bfloat16)

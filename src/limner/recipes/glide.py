@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from limner import checkpoint
 from limner.clip import ClipConfig
 from limner.distributed import rank
@@ -93,17 +91,13 @@ def run(
 
 
 def assemble(base: Path, upsampler: Path, clip: Path, line: Path) -> Path:
-    """Gather the three finished models in one folder, with their words, as they ship.
-
-    In bfloat16, and the base's large matrices in eight bits.
-    """
+    """Gather the three finished models in one folder, with their words, compact, as they ship."""
     if rank() != 0:  # processes that write the same files would take them from one another
         return line
     for part, folder in (("base", base), ("upsampler", upsampler)):
         config, state = checkpoint.load(folder, GlideConfig)
-        coarse = checkpoint.matrices(state) if part == "base" else []
-        checkpoint.save(line / part, state, config, dtype=torch.bfloat16, coarse=coarse)
+        checkpoint.save_compact(line / part, state, config)
         CaptionTokenizer.load(folder / VOCABULARY).save(line / part / VOCABULARY)
     clip_config, clip_state = checkpoint.load(clip, ClipConfig)
-    checkpoint.save(line / "clip", clip_state, clip_config, dtype=torch.bfloat16)
+    checkpoint.save_compact(line / "clip", clip_state, clip_config)
     return line

@@ -25,7 +25,7 @@ CONFIGS: dict[str, type[ClipConfig | PriorConfig | DecoderConfig | UpsamplerConf
     "upsampler": UpsamplerConfig,
 }
 # The parts that are large, for they know things by heart. Not CLIP: the others were trained on what it says.
-COARSE = frozenset({"prior", "decoder"})
+COMPACT = frozenset({"prior", "decoder"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +96,9 @@ def run(
 
 
 def assemble(runs: Path, line: Path) -> Path:
-    """Gather the four finished models of `runs` in one folder, as they ship: in bfloat16, or in eight bits.
+    """Gather the four finished models of `runs` in one folder, as they ship: in bfloat16, some compact.
 
-    The latter are the large matrices of `COARSE` ones. CLIP leaves its thumbnail head behind: it served
-    training, and no painter asks for it.
+    CLIP leaves its thumbnail head behind: it served training, and no painter asks for it.
     """
     if rank() != 0:  # processes that write the same files would take them from one another
         return line
@@ -108,6 +107,8 @@ def assemble(runs: Path, line: Path) -> Path:
         if isinstance(config, ClipConfig):
             config = replace(config, thumbnail=None)
             state = {name: value for name, value in state.items() if not name.startswith("recall.")}
-        coarse = checkpoint.matrices(state) if part in COARSE else []
-        checkpoint.save(line / part, state, config, dtype=torch.bfloat16, coarse=coarse)
+        if part in COMPACT:
+            checkpoint.save_compact(line / part, state, config)
+        else:
+            checkpoint.save(line / part, state, config, dtype=torch.bfloat16)
     return line
