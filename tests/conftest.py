@@ -63,3 +63,22 @@ def autoencoders(tmp_path_factory):
     for part, (network, config) in parts.items():
         checkpoint.save(folder / part, network(config).state_dict(), config, dtype=torch.bfloat16)
     return folder
+
+
+@pytest.fixture(scope="session")
+def blind(tmp_path_factory):
+    """A judge of all names that the fixed evaluation asks for and of an apple; it has learned nothing."""
+    from limner import checkpoint
+    from limner.evaluation.emoji600 import requests
+    from limner.evaluation.features import WIDTH
+    from limner.evaluation.recognition import Recogniser, RecogniserConfig
+
+    known = {name: code for one in requests() for name, code in zip(one.names, one.hexcodes, strict=True)}
+    known |= {"red apple": "1F34E", "apple": "1F34F"}
+    config = RecogniserConfig(
+        names=tuple(known), hexcodes=tuple(known.values()), features=WIDTH, side=32, dropout=0.0
+    )
+    out = tmp_path_factory.mktemp("blind")
+    torch.manual_seed(0)
+    checkpoint.save(out / "model", Recogniser(config).state_dict(), config)
+    return out

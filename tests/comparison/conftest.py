@@ -1,17 +1,12 @@
-"""Tiny painters that have learned nothing, and a judge that has not either."""
+"""Tiny painters that have learned nothing."""
 
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
-from limner import checkpoint
 from limner.data.sample import sample_dir
-from limner.evaluation.emoji600 import requests
-from limner.evaluation.features import WIDTH
-from limner.evaluation.recognition import Recogniser, RecogniserConfig
 
 TESTS = Path(__file__).parents[1]
 
@@ -38,20 +33,6 @@ def lines(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     tiny.write_dfgan(folder / "dfgan")
     tiny.write_dfgan(folder / "other dfgan", seed=1)
     return {path.name: path for path in sorted(folder.iterdir())}
-
-
-@pytest.fixture(scope="session")
-def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A judge of all names that the fixed evaluation asks for and of an apple; it has learned nothing."""
-    known = {name: code for one in requests() for name, code in zip(one.names, one.hexcodes, strict=True)}
-    known |= {"red apple": "1F34E", "apple": "1F34F"}
-    config = RecogniserConfig(
-        names=tuple(known), hexcodes=tuple(known.values()), features=WIDTH, side=32, dropout=0.0
-    )
-    out = tmp_path_factory.mktemp("blind")
-    torch.manual_seed(0)
-    checkpoint.save(out / "model", Recogniser(config).state_dict(), config)
-    return out
 
 
 @pytest.fixture(scope="session")

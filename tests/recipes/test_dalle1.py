@@ -94,12 +94,12 @@ def test_it_learns_more_than_counts(trained, dvae):
     assert sum(losses[-5:]) / 5 < 0.98 * counted < counted < uniform
 
 
-def test_the_line_holds_both_as_they_ship(trained, dvae, assert_compact):
+def test_the_line_holds_both_as_they_ship(trained, dvae, compact_as_learned):
     line = trained / "line"
     config, state = checkpoint.load(line / "transformer", Dalle1Config)
     assert config == tiny().model
     _, learned = checkpoint.load(trained / "model", Dalle1Config)
-    assert_compact(state, learned)
+    assert compact_as_learned(state, learned)
     checkpoint.load_into(Dalle1(config), state)
     dvae_config, dvae_state = checkpoint.load(line / "dvae", DVaeConfig)
     original, weights = checkpoint.load(dvae, DVaeConfig)

@@ -103,15 +103,15 @@ def test_both_learn_the_discriminator_four_times_as_fast(trained):
     assert 2 < moved["discriminator"] / moved["generator"] < 8
 
 
-def test_the_line_holds_the_averaged_generator_and_the_tower_it_heard(trained, clip, assert_compact):
+def test_the_line_holds_the_averaged_generator_and_the_tower_it_heard(trained, clip, compact_as_learned):
     line = trained / "line"
     config, state = checkpoint.load(line / "generator", DfGanConfig)
     assert config == tiny().model
     _, both = checkpoint.load(trained / "model", DfGanConfig)
-    assert_compact(state, dfgan.parts_under(both, "generator."))
+    compact_as_learned(state, dfgan.parts_under(both, "generator."))
     _, words = checkpoint.load(line / "text", TextWithProjectionConfig)
     _, whole = checkpoint.load(clip, ClipConfig)
-    assert_compact(dfgan.parts_under(words, "text."), dfgan.parts_under(whole, "text."))
+    assert compact_as_learned(dfgan.parts_under(words, "text."), dfgan.parts_under(whole, "text."))
 
 
 def test_the_line_paints_what_the_training_showed(trained, clip):

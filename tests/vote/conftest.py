@@ -2,14 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-
-from limner import checkpoint
-from limner.evaluation.emoji600 import requests
-from limner.evaluation.features import WIDTH
-from limner.evaluation.recognition import Recogniser, RecogniserConfig
 
 COLOURS = {"dalle1": (200, 40, 40), "dfgan": (40, 160, 40), "glide": (40, 40, 200)}
 
@@ -34,20 +28,6 @@ def paint():
         return folder
 
     return paint
-
-
-@pytest.fixture(scope="session")
-def blind(tmp_path_factory):
-    """A recogniser of an apple and of all names in the fixed evaluation; it has learned nothing."""
-    known = {name: code for one in requests() for name, code in zip(one.names, one.hexcodes, strict=True)}
-    known |= {"red apple": "1F34E", "apple": "1F34F"}
-    config = RecogniserConfig(
-        names=tuple(known), hexcodes=tuple(known.values()), features=WIDTH, side=32, dropout=0.0
-    )
-    out = tmp_path_factory.mktemp("blind")
-    torch.manual_seed(0)
-    checkpoint.save(out / "model", Recogniser(config).state_dict(), config)
-    return out
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 What cannot be is refused before pictures are read or anything is written.
 """
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from torch import nn
 from limner import checkpoint
 
 M = TypeVar("M", bound=nn.Module)
+# What a note says where a run began without.
+NONE = "none"
 
 
 def checked_start(config: Any, init_from: Path | None) -> None:
@@ -37,3 +40,29 @@ def begun(model: M, config: Any, init_from: Path | None) -> M:
     if init_from is not None:
         checkpoint.load_into(model, checkpoint.load(init_from, type(config))[1])
     return model
+
+
+def same_source(name: str, folder: Path | None, *, out: Path, resume: bool) -> None:
+    """Note in the folder `out` which weights, such as "clip", a run stands on, as its precision is noted.
+
+    The note is their digest and folder, or that there are none. Raises ValueError where the run there, which
+    is to go on, began with others, with some, or without; those that lie elsewhere by now are the same. Of a
+    run from before there was such a note nothing is known.
+    """
+    weights = NONE if folder is None else checkpoint.digest(folder)
+    note = out / f"{name}.txt"
+    if (out / "log.jsonl").exists() or any(out.glob("*/log.jsonl")):
+        if not resume or not note.exists():
+            return
+        theirs, _, where = note.read_text(encoding="utf-8").partition(" ")
+        if theirs == weights:
+            return
+        given = f"{name} is missing" if folder is None else f"{name} is '{folder}' ({weights})"
+        began, remedy = f"with '{where}' ({theirs})", "give that"
+        if theirs == NONE:
+            began, remedy = "without one", "leave it out"
+        raise ValueError(f"{given}: the run in '{out}' began {began}; {remedy}, or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    partial = note.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
+    partial.write_text(weights if folder is None else f"{weights} {folder}", encoding="utf-8")
+    os.replace(partial, note)

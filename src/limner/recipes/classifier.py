@@ -41,7 +41,7 @@ from limner.data.loader import open_gallery
 from limner.distributed import rank
 from limner.draws import mix
 from limner.progress import watched
-from limner.recipes.begin import begun
+from limner.recipes.begin import begun, same_source
 from limner.recipes.embeddings import load_clip
 from limner.recipes.pictures import fingerprint
 from limner.text import ClipTokenizer
@@ -164,9 +164,11 @@ def run(
 ) -> Path:
     """Train on the labelled pairs of `folders`; `out` gets `model`, and beside it `clip`, which it stands on.
 
-    Raises LimnerError where fewer than two labels are given.
+    Raises LimnerError where fewer than two labels are given, ValueError for another CLIP than the run that
+    is to go on began with.
     """
     reader = load_clip(clip, device)
+    same_source("clip", clip, out=out, resume=resume)
     gallery = open_gallery(folders, size=reader.config.vision.resolution)
     pairs = labelled(gallery.records)
     labels = sorted({pair.label for pair in pairs})

@@ -40,7 +40,7 @@ from limner.distributed import rank
 from limner.draws import Draws, mix
 from limner.dvae import DVae, DVaeConfig
 from limner.evaluation.likelihood import unigram
-from limner.recipes.begin import begun, checked_start
+from limner.recipes.begin import begun, checked_start, same_source
 from limner.recipes.codes import coded, finished
 from limner.recipes.pictures import grid
 from limner.recipes.words import VOCABULARY, vocabulary
@@ -191,7 +191,8 @@ def run(
 ) -> Path:
     """Train on the tokens of the dVAE in folder `dvae`; return `out/line`, which holds both as they ship.
 
-    Raises ValueError for a dVAE that writes other tokens than the recipe's model.
+    Raises ValueError for a dVAE that writes other tokens than the recipe's model, or is another than the run
+    that is to go on began with.
     """
     checked_start(recipe.model, init_from)
     if init_from is not None:
@@ -203,6 +204,7 @@ def run(
             f"dvae is '{dvae}': it writes {painter.config.grid}² tokens of {painter.config.vocabulary}, and "
             f"this transformer {model.grid}² of {model.image_vocabulary}; give one trained at the same --size"
         )
+    same_source("dvae", dvae, out=out, resume=resume)
     place = next(painter.parameters()).device
 
     def encode(pictures: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b n"]:

@@ -37,9 +37,9 @@ from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
 from limner.layers.trunk import TrunkConfig
 from limner.layers.unet import UNetConfig
-from limner.recipes.begin import begun, checked_start
+from limner.recipes.begin import begun, checked_start, same_source
 from limner.recipes.embeddings import FLOOR, Told, embedded, load_clip, seen, told_nearly_right
-from limner.recipes.imagined import same_prior, told_of
+from limner.recipes.imagined import told_of
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
 from limner.text import ClipTokenizer
@@ -260,7 +260,7 @@ def run(
 
     With a trained `prior`, on what it imagines too: the recipe's share of `imagined`. Raises ValueError for a
     CLIP or prior of other widths than the recipe's model, for a model that reads captions by itself, and for
-    another prior than the run that is to go on began with.
+    another CLIP or prior than the run that is to go on began with.
     """
     checked_start(recipe.model, init_from)
     reader = load_clip(clip, device)
@@ -280,7 +280,8 @@ def run(
         raise ValueError(
             f"prior is '{prior}': this recipe tells its decoder nothing imagined, so leave it out"
         )
-    same_prior(prior, out=out, resume=resume)
+    same_source("clip", clip, out=out, resume=resume)
+    same_source("prior", prior, out=out, resume=resume)
     tokenizer, context = tokenizer_of(reader), reader.config.text.context
     gallery = open_gallery(folders, size=model.resolution, share=share)
     embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)

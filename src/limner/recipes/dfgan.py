@@ -28,7 +28,7 @@ from limner.dfgan.objective import Reader
 from limner.distributed import rank
 from limner.draws import Draws
 from limner.progress import watched
-from limner.recipes.begin import begun, checked_start
+from limner.recipes.begin import begun, checked_start, same_source
 from limner.recipes.embeddings import FLOOR, load_clip
 from limner.recipes.pictures import grid
 from limner.recipes.prior import tokenizer_of
@@ -150,7 +150,8 @@ def run(
 ) -> Path:
     """Train on captions as the CLIP in folder `clip` reads them; return `out/line`, which is ready to paint.
 
-    Raises ValueError for a CLIP of other embeddings than the recipe's model, and for a recipe to be compiled.
+    Raises ValueError for a CLIP of other embeddings than the recipe's model or than the run that is to go on
+    began with, and for a recipe to be compiled.
     """
     model, seed = recipe.model, recipe.train.seed
     if recipe.train.compile:
@@ -165,6 +166,7 @@ def run(
             f"clip is '{clip}': its embeddings have {text.config.embedding} numbers, and this generator "
             f"hears {model.sentence}; give one trained at the same --size"
         )
+    same_source("clip", clip, out=out, resume=resume)
     gallery = open_gallery(folders, size=model.resolution, share=share)
     batches = CaptionedBatches(gallery, tokenizer_of(text), text.config.text.context, seed)
     torch.manual_seed(seed)

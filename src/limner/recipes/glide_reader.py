@@ -28,6 +28,7 @@ from limner.glide import Glide, TextEncoderConfig, read_ids
 from limner.layers.patch_transformer import PatchTransformerConfig
 from limner.objective import Loss, Objective
 from limner.pipelines.loading import loaded
+from limner.recipes.begin import same_source
 from limner.recipes.decoder import embeddings_of
 from limner.recipes.embeddings import load_clip
 from limner.recipes.prior import tokenizer_of
@@ -131,10 +132,12 @@ def taught(
 ) -> None:
     """Give `network` the U-Net of the decoder, and teach its encoder to read, in `out`.
 
-    Raises ValueError for a decoder that this network cannot begin from.
+    Raises ValueError for a decoder that this network cannot begin from, and for another CLIP than the run
+    that is to go on began with.
     """
     lend(network, decoder_folder)
     reader = load_clip(clip_folder, device)
+    same_source("clip", clip_folder, out=out, resume=resume)
     decoder = loaded(decoder_folder, DecoderConfig, Decoder, next(reader.parameters()).device)
     gallery = open_gallery(folders, size=network.config.resolution, share=share)
     weights = checkpoint.digest(clip_folder)

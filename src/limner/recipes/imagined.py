@@ -1,6 +1,5 @@
 """What a prior imagines of a gallery's captions, computed once: what a decoder will be told one day."""
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +23,6 @@ from limner.recipes.prior import tokenizer_of
 
 # Few steps: it is a sample that is wanted, by tens of thousands, and four make one at no loss that was seen.
 STEPS = 4
-# The prior that a run began with: its weights' digest and its folder, or that there was none.
-NOTE, NONE = "prior.txt", "none"
 
 
 def load_prior(folder: Path, reader: Clip, device: str | None) -> Prior:
@@ -71,28 +68,3 @@ def told_of(
     """`imagined` by the prior in a folder."""
     model = load_prior(prior, reader, device)
     return imagined(model, reader, gallery, weights=checkpoint.digest(prior), out=out)
-
-
-def same_prior(prior: Path | None, *, out: Path, resume: bool) -> None:
-    """Note in the folder `out` which prior a decoder's run begins with, as its precision is noted.
-
-    Raises ValueError where the run there, which is to go on, began with another, with one, or without; one
-    that lies elsewhere by now is the same. Of a run from before there was such a note nothing is known.
-    """
-    weights = NONE if prior is None else checkpoint.digest(prior)
-    note = out / NOTE
-    if (out / "log.jsonl").exists() or (out / "sketch" / "log.jsonl").exists():
-        if not resume or not note.exists():
-            return
-        theirs, _, where = note.read_text(encoding="utf-8").partition(" ")
-        if theirs == weights:
-            return
-        given = "prior is missing" if prior is None else f"prior is '{prior}' ({weights})"
-        began, remedy = f"with '{where}' ({theirs})", "give that"
-        if theirs == NONE:
-            began, remedy = "without one", "leave it out"
-        raise ValueError(f"{given}: the run in '{out}' began {began}; {remedy}, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    partial = note.with_suffix(f".{os.getpid()}.partial")  # several processes may come here at once
-    partial.write_text(weights if prior is None else f"{weights} {prior}", encoding="utf-8")
-    os.replace(partial, note)

@@ -37,7 +37,7 @@ from limner.distributed import rank
 from limner.draws import Draws, mix
 from limner.layers.trunk import TrunkConfig
 from limner.progress import watched
-from limner.recipes.begin import begun, checked_start
+from limner.recipes.begin import begun, checked_start, same_source
 from limner.recipes.codes import finished
 from limner.recipes.embeddings import FLOOR, embedded, load_clip, said, seen
 from limner.text import ClipTokenizer
@@ -224,10 +224,12 @@ def run(
 ) -> Path:
     """Train on the embeddings of the CLIP in folder `clip`; return the folder of the finished model.
 
-    Raises ValueError for a CLIP of other widths than the recipe's model, or one that reads longer captions.
+    Raises ValueError for a CLIP of other widths than the recipe's model, one that reads longer captions, or
+    another than the run that is to go on began with.
     """
     checked_start(recipe.model, init_from)
     reader = reader_for(recipe.model, clip, device)
+    same_source("clip", clip, out=out, resume=resume)
     model, text = recipe.model, reader.config.text
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
     tokenizer, context = tokenizer_of(reader), text.context

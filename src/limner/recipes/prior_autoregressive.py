@@ -22,7 +22,7 @@ from limner.dalle2 import prior_autoregressive
 from limner.dalle2.objective import autoregressive_prior_objective, clip_reader
 from limner.dalle2.prior_autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from limner.data.loader import open_gallery
-from limner.recipes.begin import begun, checked_start
+from limner.recipes.begin import begun, checked_start, same_source
 from limner.recipes.embeddings import embedded
 from limner.recipes.prior import EmbeddingBatches, reader_for, tokenizer_of
 from limner.training import TrainConfig, train
@@ -137,10 +137,12 @@ def run(
 ) -> Path:
     """Fit PCA and buckets to the embeddings of the CLIP in folder `clip`, train; return the model's folder.
 
-    Raises ValueError for a CLIP of other widths than the recipe's model, or one that reads longer captions.
+    Raises ValueError for a CLIP of other widths than the recipe's model, one that reads longer captions, or
+    another than the run that is to go on began with.
     """
     checked_start(recipe.model, init_from)
     reader = reader_for(recipe.model, clip, device)
+    same_source("clip", clip, out=out, resume=resume)
     model, text = recipe.model, reader.config.text
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
     tokenizer = tokenizer_of(reader)
