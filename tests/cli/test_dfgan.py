@@ -6,17 +6,7 @@ import pytest
 from PIL import Image
 
 from limner.cli import main
-from limner.errors import LimnerError
 from limner.pipelines import DfGanSettings, load
-from limner.weights import shipped
-
-
-def absent() -> bool:
-    try:
-        shipped("dfgan")
-    except LimnerError:
-        return True
-    return False
 
 
 def refused(capsys, *arguments) -> str:
@@ -62,8 +52,8 @@ def test_what_it_does_not_know_is_refused(capsys):
     )
 
 
-@pytest.mark.skipif("not absent()", reason="weights are here")
-def test_without_weights_it_says_how_to_train_them(capsys, monkeypatch):
+def test_without_weights_it_says_how_to_train_them(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("limner.weights.resources.files", lambda _: tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     how = (
         "no weights for dfgan in this copy of limner: train them (limner train dfgan --size small --data DIR "

@@ -48,7 +48,7 @@ def test_everybody_is_named_in_one_way():
         assert told in str(raised.value)
 
 
-def test_who_has_no_weights_yet_is_named_once_with_the_way_on(
+def test_who_has_no_weights_is_named_once_with_the_way_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """Of a copy that has weights of nobody but GLIDE; what is told is enough to go on with."""
@@ -59,8 +59,8 @@ def test_who_has_no_weights_yet_is_named_once_with_the_way_on(
     (tmp_path / "mine").mkdir()
     told = refused(capsys, "--models", "dfgan,glide,dfgan:truncated,dalle2=mine", "--out", "out")
     assert told == (
-        "dfgan, dfgan:truncated cannot paint yet: their weights do not ship in this copy of limner, and are "
-        "to come. Until then compare the others, with --models glide,dalle2=mine, or give weights of your "
+        "dfgan, dfgan:truncated cannot paint: their weights are not in this copy of limner; "
+        "compare the others, with --models glide,dalle2=mine, or give weights of your "
         "own, as in --models dfgan=OUT/line,dfgan:truncated=OUT/line, from `limner train dfgan --size small "
         "--data DIR --clip CLIP --out OUT`"
     )
@@ -68,7 +68,7 @@ def test_who_has_no_weights_yet_is_named_once_with_the_way_on(
     # The usual list is refused in the same way, and nothing is left behind.
     assert refused(capsys, "--out", "out").startswith("dfgan, dalle1, dalle1:reranked, dalle2:auto")
     told = refused(capsys, "--models", "dfgan", "--out", "out")
-    assert "are to come. Until then give weights of your own, as in --models dfgan=OUT/line, " in told
+    assert "copy of limner; give weights of your own, as in --models dfgan=OUT/line, " in told
     assert not (tmp_path / "out").exists()
 
 

@@ -19,6 +19,7 @@ def compact_as_learned() -> Callable[[Mapping[str, Tensor], Mapping[str, Tensor]
         eight_bits = checkpoint.matrices(learned)
         for name, value in learned.items():
             if name in eight_bits:
+                assert stored[name].dtype == torch.float32, name  # what lies in bfloat16 is read as such
                 rows = value.float().flatten(1)
                 off = (stored[name].float().flatten(1) - rows).abs()
                 # Half a step of a 127th of the row's largest number, and a little for the arithmetic.

@@ -169,8 +169,7 @@ def test_a_decoder_learns_from_what_a_prior_imagines(seen, tmp_path, monkeypatch
     monkeypatch.setattr(prior, "CAPTIONS_READ", 512)
     imagining = prior.run(tiny_prior(), **given(tmp_path / "prior", seen))
     # A prior that knows nothing is nowhere near.
-    monkeypatch.setattr(decoder, "NEAR", math.inf)
-    recipe = replace(tiny_decoder(), imagined=0.5)
+    recipe = replace(tiny_decoder(), imagined=0.5, near=math.inf)
     plain = decoder.run(recipe, **given(tmp_path / "plain", seen))
     told = decoder.run(recipe, **given(tmp_path / "told", seen, prior=imagining))
     digest = checkpoint.digest(imagining)
@@ -179,6 +178,15 @@ def test_a_decoder_learns_from_what_a_prior_imagines(seen, tmp_path, monkeypatch
     without, withal = (checkpoint.load(model, DecoderConfig)[1] for model in (plain, told))
     for part in ("sketch.to_pixels.plain.weight", "unet.stem.weight"):
         assert not torch.equal(without[part], withal[part]), part
+    # Of what is not near its sketch hears nothing, and its U-Net everything.
+    (tmp_path / "far").mkdir()
+    for kept in (tmp_path / "told").glob("*.npy"):
+        shutil.copy(kept, tmp_path / "far")
+    far = decoder.run(replace(recipe, near=0.0), **given(tmp_path / "far", seen, prior=imagining))
+    apart = checkpoint.load(far, DecoderConfig)[1]
+    for part in ("sketch.to_pixels.plain.weight", "unet.stem.weight"):
+        off, moved = ((one[part] - without[part]).abs().max() for one in (apart, withal))
+        assert (off < moved / 10) == part.startswith("sketch"), part
     reader = embeddings.load_clip(seen, "cpu")
     gallery = open_gallery([sample_dir()], size=32)
     guessed = imagined.told_of(reader, gallery, imagining, out=tmp_path / "told", device="cpu")

@@ -110,7 +110,7 @@ def entrants(models: str) -> tuple[Entrant, ...]:
 
 
 def placed(everybody: Sequence[Entrant]) -> None:
-    """Raise LimnerError unless everybody's weights are there: once, for all whose weights do not ship yet."""
+    """Raise LimnerError unless everybody's weights are there: once, for all who have none in this copy."""
     waiting = []
     for one in everybody:
         try:
@@ -122,21 +122,17 @@ def placed(everybody: Sequence[Entrant]) -> None:
     if not waiting:
         return
     whose = "its" if len(waiting) == 1 else "their"
-    told = (
-        f"{', '.join(one.name for one in waiting)} cannot paint yet: {whose} weights do not ship in this "
-        "copy of limner, and are to come. "
-    )
+    names = ", ".join(one.name for one in waiting)
+    told = f"{names} cannot paint: {whose} weights are not in this copy of limner; "
     if rest := ",".join(one.word for one in everybody if one not in waiting):
-        told += f"Until then compare the others, with --models {rest}, or"
-    else:
-        told += "Until then"
+        told += f"compare the others, with --models {rest}, or "
     models = dict.fromkeys(one.model for one in waiting)
     own = ",".join(f"{one.name}=OUT/line" for one in waiting)
     train = " and ".join(
         f"`limner train {name} --size small --data DIR{more} --out OUT`"
         for name, more in (PAINTERS[model] for model in models)
     )
-    raise LimnerError(f"{told} give weights of your own, as in --models {own}, from {train}")
+    raise LimnerError(f"{told}give weights of your own, as in --models {own}, from {train}")
 
 
 def entrant(word: str) -> Entrant:

@@ -4,6 +4,7 @@ What cannot be is refused before pictures are read or anything is written.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,16 +43,17 @@ def begun(model: M, config: Any, init_from: Path | None) -> M:
     return model
 
 
-def same_source(name: str, folder: Path | None, *, out: Path, resume: bool) -> None:
+def same_source(name: str, folder: Path | None, *, out: Path, resume: bool, legs: Sequence[str] = ()) -> None:
     """Note in the folder `out` which weights, such as "clip", a run stands on, as its precision is noted.
 
     The note is their digest and folder, or that there are none. Raises ValueError where the run there, which
     is to go on, began with others, with some, or without; those that lie elsewhere by now are the same. Of a
-    run from before there was such a note nothing is known.
+    run from before there was such a note nothing is known. `legs`: trainings in folders of these names within
+    `out` that come first, and begin the run.
     """
     weights = NONE if folder is None else checkpoint.digest(folder)
     note = out / f"{name}.txt"
-    if (out / "log.jsonl").exists() or any(out.glob("*/log.jsonl")):
+    if any((out / leg / "log.jsonl").exists() for leg in ("", *legs)):
         if not resume or not note.exists():
             return
         theirs, _, where = note.read_text(encoding="utf-8").partition(" ")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
@@ -47,9 +48,6 @@ from limner.training import Sampler, TrainConfig, train
 
 SAMPLES = 24
 SAMPLE_STEPS = 15
-# A sketch is told what the prior imagined where it is off by no more than this, of the embedding's square in
-# the whitened space: half of what it imagines of names is off by .3, and of whole scenes by more than 1.
-NEAR = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,8 @@ class DecoderRecipe:
     there is a sketch: `imprecise` and `shaken` of `dalle2.objective`. `sketch`: how that is trained, first.
 
     `imagined`: of how many pictures, in place of z_i, what a prior imagined of a caption is told, if there is
-    a prior; none in the paper. The sketch is told of those only that the prior got nearly right.
+    a prior; none in the paper. The sketch is told of those only that are `near`: off by no more than this
+    share of the embedding's square in the whitened space.
     """
 
     model: DecoderConfig
@@ -71,6 +70,7 @@ class DecoderRecipe:
     max_weight: float | None
     sketch: TrainConfig | None = None
     imagined: float = 0.0
+    near: float = 0.5
 
 
 def toy() -> DecoderRecipe:
@@ -280,8 +280,9 @@ def run(
         raise ValueError(
             f"prior is '{prior}': this recipe tells its decoder nothing imagined, so leave it out"
         )
-    same_source("clip", clip, out=out, resume=resume)
-    same_source("prior", prior, out=out, resume=resume)
+    legs = ("sketch",) if recipe.sketch is not None and init_from is None else ()
+    same_source("clip", clip, out=out, resume=resume, legs=legs)
+    same_source("prior", prior, out=out, resume=resume, legs=legs)
     tokenizer, context = tokenizer_of(reader), reader.config.text.context
     gallery = open_gallery(folders, size=model.resolution, share=share)
     embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)
@@ -351,7 +352,7 @@ def sketched(
     assert recipe.sketch is not None
     length = sketch.config.embedding**0.5
     sketch.sphere.fit(torch.from_numpy(seen(gallery, told.embeddings)) * length, floor=FLOOR)
-    told = told_nearly_right(told, sketch.sphere, length=length, within=NEAR)
+    told = told_nearly_right(told, sketch.sphere, length=length, within=recipe.near)
     batches = SeenBatches(gallery, told, recipe.sketch.seed)
     train(
         sketch,
@@ -365,6 +366,7 @@ def sketched(
         sampler=sketches(batches, length),
         device=device,
     )
+    PartialState().wait_for_everyone()  # what one process writes the others read
     checkpoint.load_into(sketch, checkpoint.load(out / "model", SketchConfig)[1])
 
 

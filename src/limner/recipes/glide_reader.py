@@ -132,12 +132,13 @@ def taught(
 ) -> None:
     """Give `network` the U-Net of the decoder, and teach its encoder to read, in `out`.
 
-    Raises ValueError for a decoder that this network cannot begin from, and for another CLIP than the run
-    that is to go on began with.
+    Raises ValueError for a decoder that this network cannot begin from, and for another decoder or CLIP than
+    the run that is to go on began with.
     """
     lend(network, decoder_folder)
     reader = load_clip(clip_folder, device)
     same_source("clip", clip_folder, out=out, resume=resume)
+    same_source("decoder", decoder_folder, out=out, resume=resume)
     decoder = loaded(decoder_folder, DecoderConfig, Decoder, next(reader.parameters()).device)
     gallery = open_gallery(folders, size=network.config.resolution, share=share)
     weights = checkpoint.digest(clip_folder)

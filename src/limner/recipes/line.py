@@ -24,7 +24,7 @@ CONFIGS: dict[str, type[ClipConfig | PriorConfig | DecoderConfig | UpsamplerConf
     "decoder": DecoderConfig,
     "upsampler": UpsamplerConfig,
 }
-# The parts that are large, for they know things by heart. Not CLIP: the others were trained on what it says.
+# The parts that are large, for they know things by heart. Not CLIP, which measures and ranks as well.
 COMPACT = frozenset({"prior", "decoder"})
 
 

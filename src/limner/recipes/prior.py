@@ -229,7 +229,8 @@ def run(
     """
     checked_start(recipe.model, init_from)
     reader = reader_for(recipe.model, clip, device)
-    same_source("clip", clip, out=out, resume=resume)
+    legs = ("by-heart",) if recipe.by_heart is not None and init_from is None else ()
+    same_source("clip", clip, out=out, resume=resume, legs=legs)
     model, text = recipe.model, reader.config.text
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
     tokenizer, context = tokenizer_of(reader), text.context
@@ -288,6 +289,7 @@ def remembered(
         resume=resume,
         device=device,
     )
+    PartialState().wait_for_everyone()  # what one process writes the others read
     checkpoint.load_into(alone, checkpoint.load(out / "model", PriorConfig)[1])
     alone.requires_grad_()
 

@@ -28,6 +28,7 @@ from limner.data.loader import Gallery, open_gallery
 from limner.distributed import rank
 from limner.draws import Draws
 from limner.quantize import CodebookConfig, MovingAverage
+from limner.recipes.begin import same_source
 from limner.recipes.codes import coded, finished
 from limner.recipes.embeddings import load_clip
 from limner.recipes.pictures import grid
@@ -305,8 +306,9 @@ def train_prior(
     clip: Path | None,
 ) -> None:
     """Train a prior over kept codes and leave it in `out/model`; `painter`, if there is one, shows it at
-    work.
+    work. Raises ValueError for another CLIP than the run that is to go on began with.
     """
+    same_source("clip", clip, out=out, resume=resume)
     read = None
     if clip is not None:
         read, width = caption_reader(clip, device)

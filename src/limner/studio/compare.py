@@ -127,4 +127,5 @@ def compare_tab(service: Service) -> None:
             yield alert(error), cards(found, prompt)
 
     go.click(work, [prompt, seed], [state, shown], show_progress="hidden", concurrency_limit=4)
-    stop.click(under_way.stop, None, None, show_progress="hidden")
+    # Not queued: it has to come before what it stops.
+    stop.click(under_way.stop, None, None, queue=False, show_progress="hidden")

@@ -197,7 +197,8 @@ def edit_tab(service: Service) -> EditTab:
         show_progress="hidden",
         concurrency_limit=8,
     )
-    stop.click(under_way.stop, None, None, show_progress="hidden")
+    # Not queued: it has to come before what it stops.
+    stop.click(under_way.stop, None, None, queue=False, show_progress="hidden")
     how.change(lambda chosen: gr.Slider(visible=chosen == REDRAW), [how], [strength], show_progress="hidden")
     upload.upload(opened_upload, [upload], [there, mark, state], show_progress="hidden")
     other_sizes(service, model, size)

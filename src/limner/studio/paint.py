@@ -111,6 +111,7 @@ def paint_tab(service: Service) -> PaintTab:
     outputs = [state, shown, pictures]
     for start in (go.click, fields.prompt.submit):
         start(work, inputs, outputs, show_progress="hidden", concurrency_limit=8)
-    stop.click(under_way.stop, None, None, show_progress="hidden")
+    # Not queued: it has to come before what it stops.
+    stop.click(under_way.stop, None, None, queue=False, show_progress="hidden")
     other_sizes(service, fields.model, fields.size)
     return PaintTab(wall=shown)

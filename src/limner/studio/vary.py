@@ -253,7 +253,8 @@ def vary_tab(service: Service) -> VaryTab:
         show_progress="hidden",
         concurrency_limit=8,
     )
-    stop.click(under_way.stop, None, None, show_progress="hidden")
+    # Not queued: it has to come before what it stops.
+    stop.click(under_way.stop, None, None, queue=False, show_progress="hidden")
     what.change(
         lambda chosen: (
             gr.Image(visible=chosen == BLEND),
