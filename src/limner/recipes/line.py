@@ -24,8 +24,8 @@ CONFIGS: dict[str, type[ClipConfig | PriorConfig | DecoderConfig | UpsamplerConf
     "decoder": DecoderConfig,
     "upsampler": UpsamplerConfig,
 }
-# The parts that are large, for they know things by heart. Not CLIP, which measures and ranks as well.
-COMPACT = frozenset({"prior", "decoder"})
+# All but CLIP, which measures and ranks as well.
+COMPACT = frozenset({"prior", "decoder", "upsampler"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 `weights/dalle2/` holds `clip`, `prior`, `decoder` and `upsampler`, each a checkpoint folder;
 `weights/dalle1/` holds `transformer` and `dvae`, `weights/glide/` `base`, `upsampler` and `clip`,
-`weights/dfgan/`, once it is there, `generator` and `text`.
+`weights/dfgan/` `generator` and `text`.
 `weights/vae/` is one, `weights/vqvae/` holds `autoencoder` and `prior`, `weights/vqvae2/` holds
 `autoencoder`, `top` and `bottom`.
 """
