@@ -185,8 +185,9 @@ def test_a_decoder_learns_from_what_a_prior_imagines(seen, tmp_path, monkeypatch
     far = decoder.run(replace(recipe, near=0.0), **given(tmp_path / "far", seen, prior=imagining))
     apart = checkpoint.load(far, DecoderConfig)[1]
     for part in ("sketch.to_pixels.plain.weight", "unet.stem.weight"):
-        off, moved = ((one[part] - without[part]).abs().max() for one in (apart, withal))
-        assert (off < moved / 10) == part.startswith("sketch"), part
+        off, moved = ((one[part] - without[part]).norm() for one in (apart, withal))
+        # Half precision alone is in the sketch's way, in which what is imagined is kept.
+        assert (off < moved / 5) == part.startswith("sketch"), part
     reader = embeddings.load_clip(seen, "cpu")
     gallery = open_gallery([sample_dir()], size=32)
     guessed = imagined.told_of(reader, gallery, imagining, out=tmp_path / "told", device="cpu")

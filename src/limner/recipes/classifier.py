@@ -168,13 +168,13 @@ def run(
     is to go on began with.
     """
     reader = load_clip(clip, device)
-    same_source("clip", clip, out=out, resume=resume)
     gallery = open_gallery(folders, size=reader.config.vision.resolution)
     pairs = labelled(gallery.records)
     labels = sorted({pair.label for pair in pairs})
     config = ClassifierConfig(labels=tuple(labels), head=head_for(recipe, reader.config, kind))
     torch.manual_seed(recipe.train.seed)
     model = begun(classifier(config), config, init_from)
+    same_source("clip", clip, out=out, resume=resume)
 
     said = list(dict.fromkeys(pair.caption for pair in pairs))
     ids = trimmed(ClipTokenizer(reader.config.text.vocabulary)(said, reader.config.text.context))

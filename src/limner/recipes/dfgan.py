@@ -166,8 +166,8 @@ def run(
             f"clip is '{clip}': its embeddings have {text.config.embedding} numbers, and this generator "
             f"hears {model.sentence}; give one trained at the same --size"
         )
-    same_source("clip", clip, out=out, resume=resume)
     gallery = open_gallery(folders, size=model.resolution, share=share)
+    same_source("clip", clip, out=out, resume=resume)
     batches = CaptionedBatches(gallery, tokenizer_of(text), text.config.text.context, seed)
     torch.manual_seed(seed)
     gan = begun(DfGan(model), model, init_from)

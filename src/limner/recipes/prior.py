@@ -230,10 +230,10 @@ def run(
     """
     checked_start(recipe.model, init_from)
     reader = reader_for(recipe.model, clip, device)
-    legs = ("by-heart",) if recipe.by_heart is not None and init_from is None else ()
-    same_source("clip", clip, out=out, resume=resume, legs=legs)
     model, text = recipe.model, reader.config.text
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
+    legs = ("by-heart",) if recipe.by_heart is not None and init_from is None else ()
+    same_source("clip", clip, out=out, resume=resume, legs=legs)
     tokenizer, context = tokenizer_of(reader), text.context
     embeddings = embedded(reader, gallery, weights=checkpoint.digest(clip), out=out)
     batches = EmbeddingBatches(gallery, embeddings, tokenizer, context, recipe.train.seed)

@@ -142,9 +142,9 @@ def run(
     """
     checked_start(recipe.model, init_from)
     reader = reader_for(recipe.model, clip, device)
-    same_source("clip", clip, out=out, resume=resume)
     model, text = recipe.model, reader.config.text
     gallery = open_gallery(folders, size=reader.config.vision.resolution, share=share)
+    same_source("clip", clip, out=out, resume=resume)
     tokenizer = tokenizer_of(reader)
     embeddings = embedded(reader, gallery, weights=checkpoint.digest(clip), out=out)
     batches = EmbeddingBatches(gallery, embeddings, tokenizer, text.context, recipe.train.seed)
