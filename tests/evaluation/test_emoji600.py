@@ -95,9 +95,15 @@ def listed(folder: Path) -> list[Record]:
     return [Record(folder / row["file"], tuple(row["captions"]), row) for row in rows]
 
 
+def sets_are_whole() -> bool:
+    """The list knows which two things stand in no scene together: that is told of all 40 000 of them."""
+    captions = [DATA / name / "captions.jsonl" for name in ("emoji", "scenes")]
+    return all(file.exists() for file in captions) and len(captions[1].read_text().splitlines()) == 40_000
+
+
 @pytest.mark.skipif(
-    not all((DATA / name / "captions.jsonl").exists() for name in ("emoji", "scenes")),
-    reason="the whole sets are not here: limner data fetch emoji, limner data scenes",
+    not sets_are_whole(),
+    reason="the whole sets are not here: limner data fetch emoji, limner data scenes --count 40000",
 )
 def test_the_hash_gives_this_list_and_training_says_none_of_it():
     emoji, scenes = listed(DATA / "emoji"), listed(DATA / "scenes")
