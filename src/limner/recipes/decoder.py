@@ -280,11 +280,11 @@ def run(
         raise ValueError(
             f"prior is '{prior}': this recipe tells its decoder nothing imagined, so leave it out"
         )
+    tokenizer, context = tokenizer_of(reader), reader.config.text.context
+    gallery = open_gallery(folders, size=model.resolution, share=share)
     legs = ("sketch",) if recipe.sketch is not None and init_from is None else ()
     same_source("clip", clip, out=out, resume=resume, legs=legs)
     same_source("prior", prior, out=out, resume=resume, legs=legs)
-    tokenizer, context = tokenizer_of(reader), reader.config.text.context
-    gallery = open_gallery(folders, size=model.resolution, share=share)
     embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)
     told = Told(embeddings)
     if prior is not None:

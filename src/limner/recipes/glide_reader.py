@@ -137,10 +137,10 @@ def taught(
     """
     lend(network, decoder_folder)
     reader = load_clip(clip_folder, device)
-    same_source("clip", clip_folder, out=out, resume=resume)
-    same_source("decoder", decoder_folder, out=out, resume=resume)
     decoder = loaded(decoder_folder, DecoderConfig, Decoder, next(reader.parameters()).device)
     gallery = open_gallery(folders, size=network.config.resolution, share=share)
+    same_source("clip", clip_folder, out=out, resume=resume)
+    same_source("decoder", decoder_folder, out=out, resume=resume)
     weights = checkpoint.digest(clip_folder)
     batches = ToldBatches(
         gallery,
