@@ -50,18 +50,22 @@ def main(asked: Hour) -> None:
     imagining, painting = prior.small(), decoder.small()
     assert imagining.by_heart is not None
     assert painting.sketch is not None
+    # As it was when it ran beside the peer: a smaller trunk, and below a sketch that reads no captions and
+    # makes a piece by a linear map of 64 numbers, so that a step is cheaper.
+    assert imagining.model.trunk is not None
     imagining = replace(
         imagining,
+        model=replace(imagining.model, trunk=replace(imagining.model.trunk, layers=3)),
         by_heart=replace(imagining.by_heart, steps=asked.by_heart),
         train=replace(imagining.train, steps=asked.whole, warmup=asked.whole // 5),
     )
-    # As it was when it ran beside the peer: a piece by a linear map of 64 numbers, and so a cheaper step.
     assert painting.model.sketch is not None
-    plain = replace(painting.model.sketch, numbers=64, hidden=0)
+    plain = replace(painting.model.sketch, numbers=64, hidden=0, captioned=False)
     painting = replace(
         painting,
         model=replace(painting.model, sketch=plain),
         imagined=0.0,
+        drop_caption=0.5,
         sketch=replace(painting.sketch, steps=asked.sketch),
         train=replace(painting.train, steps=asked.steps),
     )

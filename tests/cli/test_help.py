@@ -91,7 +91,7 @@ OPTIONS = {
     ],
     "data": [],
     "data fetch": ["most", "out", "pixels"],
-    "data scenes": ["count", "kind", "out", "pixels", "seed", "sprites"],
+    "data scenes": ["count", "kind", "out", "pixels", "seed", "settled", "sprites"],
     "data pairs": ["out", "scenes"],
     "data check": ["all", "sheet"],
     "evaluate": [

@@ -18,6 +18,7 @@ from limner.dalle2.objective import (
 from limner.dalle2.sketch import Piece, Sketch, SketchConfig
 from limner.diffusion.spec import DiffusionSpec
 from limner.draws import Draws
+from limner.glide import TextEncoderConfig
 from limner.layers.trunk import TrunkConfig, Whitening
 from limner.layers.unet import UNetConfig
 
@@ -110,6 +111,48 @@ def test_the_unet_is_given_the_sketch_folded_as_the_picture_is():
     fold = "b c (h p) (w q) -> b (c p q) h w"
     both = torch.cat([rearrange(x, fold, p=2, q=2), rearrange(model.sketch(seen), fold, p=2, q=2)], dim=1)
     torch.testing.assert_close(given[0], both)
+
+
+@torch.no_grad()
+def test_a_captioned_sketch_hears_the_caption_that_the_decoder_is_told():
+    captioned = replace(CONFIG, captioned=True)
+    model = random(Decoder(replace(DECODER, sketch=captioned)))
+    assert isinstance(model, Decoder)
+    assert model.sketch is not None
+    heard: list[tuple[Tensor, ...]] = []
+    model.sketch.register_forward_pre_hook(lambda _module, args: heard.append(args))
+    caption = ClipTokens(torch.randn(2, 5, 10), unit_rows(2, seed=3), torch.ones(2, 5, dtype=torch.bool))
+    keep, x, z = torch.tensor([True, False]), torch.randn(2, 3, 16, 16), unit_rows(2)
+    model(x, torch.tensor([5.0, 900.0]), picture=z, keep_picture=keep, caption=caption)
+    torch.testing.assert_close(heard[0][0], torch.stack([z[0], model.null]))
+    assert torch.equal(heard[0][1], caption.embedding)
+    # Other words, another sketch.
+    one, other = (model.sketch(z, unit_rows(2, seed=seed)) for seed in (3, 4))
+    assert (one - other).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+
+
+def test_a_sketch_that_reads_captions_is_given_them_and_no_other_is():
+    with pytest.raises(ValueError, match="caption is missing: this sketch's captioned is True"):
+        Sketch(replace(CONFIG, captioned=True))(unit_rows(2))
+    with pytest.raises(ValueError, match="caption is given: this sketch's captioned is False"):
+        Sketch(CONFIG)(unit_rows(2), unit_rows(2))
+    own = TextEncoderConfig(context=8, vocabulary=20, width=12, layers=1, heads=2, condition_width=128)
+    with pytest.raises(ValueError, match=r"sketch\.captioned is True"):
+        Decoder(replace(DECODER, text=own, sketch=replace(CONFIG, captioned=True)))
+
+
+def test_a_dropped_caption_is_the_empty_one():
+    sketch = random(Sketch(replace(CONFIG, captioned=True)))
+    batch = SeenPictures(torch.rand(6, 3, 16, 16), unit_rows(6), unit_rows(6, seed=1))
+    empty = unit_rows(1, seed=2)[0]
+    without = batch._replace(captions=empty.expand(6, 6))
+
+    def loss(drop: float, rows: SeenPictures) -> float:
+        objective = sketch_objective(2.0, drop_picture=0.0, blur_picture=0.0, empty=empty, drop_caption=drop)
+        return objective(sketch, rows, Draws(range(6))).total.item()
+
+    assert loss(1.0, batch) == pytest.approx(loss(0.0, without), rel=1e-6)
+    assert loss(0.0, batch) != pytest.approx(loss(0.0, without), rel=1e-4)
 
 
 def test_what_does_not_fit_the_decoder_is_refused():

@@ -96,6 +96,44 @@ def test_a_kind_that_is_asked_for_is_the_only_one(kind: scenes.Kind) -> None:
     assert (kind == "one") == any(item.colour for scene in drawn for item in scene.items)
 
 
+@pytest.mark.parametrize("kind", scenes.KINDS)
+def test_a_settled_scene_is_the_same_one_with_no_chance_in_where_things_stand(kind: scenes.Kind) -> None:
+    pool = scenes.sprites(read(sample_dir()).records)
+    places: dict[tuple[object, ...], set[tuple[tuple[float, float, float], ...]]] = {}
+    for number in range(30):
+        before = scenes.compose(pool, seed=0, number=number, size=32, kind=kind)[1]
+        picture, after = scenes.compose(pool, seed=0, number=number, size=32, kind=kind, settled=True)
+        assert (after.captions, after.relation, after.held_out) == (
+            before.captions,
+            before.relation,
+            before.held_out,
+        )
+        told = [[(item.name, item.style, item.colour) for item in scene.items] for scene in (before, after)]
+        assert told[0] == told[1]
+        where = tuple((item.left, item.top, item.side) for item in after.items)
+        places.setdefault((after.relation, len(where)), set()).add(where)
+        if kind == "one":
+            # As large as the drawing itself, which leaves its own margin.
+            assert where == ((0.0, 0.0, 1.0),)
+        if after.relation:
+            (left, top, _), (other_left, other_top, _) = where
+            found = {
+                "to the left of": left < other_left and top == other_top,
+                "to the right of": left > other_left and top == other_top,
+                "above": top < other_top and left == other_left,
+                "below": top > other_top and left == other_left,
+            }
+            assert [name for name, holds in found.items() if holds] == [after.relation]
+        assert picture.getbbox() is not None
+    assert all(len(found) == 1 for found in places.values())
+
+
+def test_settled_scenes_are_written_as_they_are_composed(tmp_path) -> None:
+    scenes.write(sample_dir(), tmp_path, count=4, size=16, tests=1, kind="one", settled=True, workers=1)
+    rows = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
+    assert [[item["side"] for item in row["items"]] for row in rows] == [[1.0]] * 5
+
+
 def test_what_is_held_out_is_so_from_both_sides() -> None:
     turned = 0
     for relation, back in scenes.BACK.items():

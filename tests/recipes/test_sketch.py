@@ -348,6 +348,30 @@ def test_a_run_goes_on_with_the_prior_that_it_began_with(seen, tmp_path):
     decoder.run(recipe, **given(told, seen, prior=other, resume=True, folders=[few]))
 
 
+def test_a_captioned_sketch_is_told_the_caption_that_was_imagined_of(seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(prior, "CAPTIONS_READ", 512)
+    monkeypatch.setattr(decoder, "CAPTIONS_READ", 512)
+    tiny = tiny_decoder()
+    assert tiny.model.sketch is not None
+    model = replace(tiny.model, sketch=replace(tiny.model.sketch, captioned=True))
+    out = decoder.run(replace(tiny, model=model), **given(tmp_path / "run", seen))
+    _, state = checkpoint.load(out, DecoderConfig)
+    assert not torch.equal(state["sketch.said.axes"], torch.eye(96))
+    assert [path.name.split("_")[0] for path in (tmp_path / "run").glob("c*.npy")] == ["captions"]
+    gallery = open_gallery([sample_dir()], size=32)
+    shape = (len(gallery), 4, embeddings.KEPT, 3)
+    # Numbers that say whose they are: picture, ground, caption.
+    numbered = np.stack(np.indices(shape[:3]), axis=-1).astype(np.float16)
+    told = embeddings.Told(np.zeros((*shape[:2], 3), np.float32), numbered, 1.0, numbered)
+    rows = range(40)
+    drawn = gallery.draw(seed=0, step=3, rows=rows)
+    imagined_of, heard = (call(drawn, seed=0, step=3, rows=rows) for call in (told, told.said))
+    assert heard is not None
+    assert torch.equal(imagined_of, heard)
+    assert heard[:, 0].tolist() == drawn.pictures
+    assert set(heard[:, 2].tolist()) == {0.0, 1.0, 2.0}
+
+
 @pytest.mark.parametrize("room", ["decoder", "prior"])
 def test_a_run_goes_on_with_the_clip_that_it_began_with(room, seen, tmp_path, monkeypatch):
     monkeypatch.setattr(prior, "CAPTIONS_READ", 512)

@@ -65,6 +65,8 @@ class Scenes:
     kind: Literal["one", "count", "pair", "several"] | None = None
     """Only scenes of one thing, mostly in a colour that it may never have, of the same thing some times, of
     two and how they lie, or of several; all of these if not given."""
+    settled: bool = False
+    """Things stand where they always stand, not where chance puts them: one thing fills the picture."""
 
     def run(self) -> None:
         """Compose, and print the folder."""
@@ -75,7 +77,15 @@ class Scenes:
         from limner.data.scenes import write
 
         print(
-            write(self.sprites, self.out, count=self.count, size=self.pixels, seed=self.seed, kind=self.kind)
+            write(
+                self.sprites,
+                self.out,
+                count=self.count,
+                size=self.pixels,
+                seed=self.seed,
+                kind=self.kind,
+                settled=self.settled,
+            )
         )
 
 

@@ -82,8 +82,8 @@ class Decoder(nn.Module):
 
     z_i enters twice (Ramesh et al. 2022, section 2.1): projected and added to the time embedding, and as
     four tokens before the text tokens that every attention block reads. Where the U-Net has a canvas, z_i is
-    also laid out on it, linearly, or by a `sketch`, whose whitened z_i then goes in at the other two doors as
-    well; the paper's networks are deep enough to do without.
+    also laid out on it, linearly, or by a `sketch`, which may read the caption too, and whose whitened z_i
+    then goes in at the other two doors as well; the paper's networks are deep enough to do without.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -103,6 +103,11 @@ class Decoder(nn.Module):
         self.to_canvas = self.sketch = None
         if config.sketch is not None:
             self.sketch = Sketch(config.sketch)
+            if config.sketch.captioned and not isinstance(config.text, ClipTextConfig):
+                raise ValueError(
+                    "sketch.captioned is True: only captions read through CLIP have an embedding, so leave "
+                    "it out, or give a ClipTextConfig as text"
+                )
             for name, given, wanted in (
                 ("sketch.embedding", config.sketch.embedding, config.embedding),
                 ("sketch.resolution", config.sketch.resolution, config.resolution),
@@ -146,7 +151,11 @@ class Decoder(nn.Module):
         canvas = None
         if self.sketch is not None:
             patch = self.config.unet.patch
-            canvas = rearrange(self.sketch(z), "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch)
+            heard = None
+            if self.sketch.config.captioned and isinstance(caption, ClipTokens):
+                heard = caption.embedding
+            drawn = self.sketch(z, heard)
+            canvas = rearrange(drawn, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch)
             z = self.sketch.sphere(z)
         elif self.to_canvas is not None:
             side = self.config.resolution // self.config.unet.patch

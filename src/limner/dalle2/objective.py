@@ -47,10 +47,14 @@ class PicturesAndCaptions(NamedTuple):
 
 
 class SeenPictures(NamedTuple):
-    """For the sketch: pictures in [-1, 1] and their unit CLIP embeddings."""
+    """For the sketch: pictures in [-1, 1], and their and their captions' unit CLIP embeddings, (B, d) each.
+
+    The captions' are None where it does not read them.
+    """
 
     pictures: Tensor
     embeddings: Tensor
+    captions: Tensor | None = None
 
 
 class Pictures(NamedTuple):
@@ -241,10 +245,19 @@ def shaken(
     return sphere.inverse(sphere(picture) + rearrange(blur, "b -> b 1") * noise)
 
 
-def sketch_objective(told: float, *, drop_picture: float, blur_picture: float) -> Objective[SeenPictures]:
+def sketch_objective(
+    told: float,
+    *,
+    drop_picture: float,
+    blur_picture: float,
+    empty: Float[Tensor, "d"] | None = None,
+    drop_caption: float = 0.0,
+) -> Objective[SeenPictures]:
     """Squared error of a sketch from the picture's embedding times `told`, `shaken` and sometimes dropped.
 
-    The baseline is the error of the mean picture; `seen` is that of those that are not dropped.
+    Where it reads captions, `drop_caption` of them are replaced by `empty`, the embedding of the empty one,
+    and independently of the pictures'. The baseline is the error of the mean picture; `seen` is that of those
+    whose picture's embedding is not dropped.
     """
 
     def objective(model: nn.Module, batch: SeenPictures, draws: Draws) -> Loss:
@@ -252,7 +265,11 @@ def sketch_objective(told: float, *, drop_picture: float, blur_picture: float) -
         picture = shaken(sketch.sphere, batch.embeddings * told, blur_picture * draws.uniform(), draws)
         dropped = draws.bernoulli(drop_picture)
         picture = picture.masked_fill(rearrange(dropped, "b -> b 1"), 0.0)
-        error = simple_loss(model(picture), batch.pictures)
+        captions = batch.captions
+        if captions is not None and empty is not None:
+            unsaid = rearrange(draws.bernoulli(drop_caption), "b -> b 1")
+            captions = torch.where(unsaid, empty.to(captions), captions)
+        error = simple_loss(model(picture, captions), batch.pictures)
         seen = (error * ~dropped).sum() / (~dropped).sum().clamp(min=1)
         middle = averaged(batch.pictures.mean(dim=0))
         baseline = averaged((batch.pictures - middle).square().mean())

@@ -32,6 +32,7 @@ class SketchConfig:
     piece: int
     numbers: int
     hidden: int = 0
+    captioned: bool = False
 
 
 class Piece(nn.Module):
@@ -51,7 +52,7 @@ class Piece(nn.Module):
 
 
 class Sketch(nn.Module):
-    """z_i → the mean of the pictures that it may stand for."""
+    """z_i, and z_t where it is `captioned`, → the mean of the pictures that they may stand for."""
 
     def __init__(self, config: SketchConfig) -> None:
         super().__init__()
@@ -64,6 +65,8 @@ class Sketch(nn.Module):
         width = config.trunk.width
         self.sphere = Whitening(config.embedding)
         self.from_picture = nn.Linear(config.embedding, width)
+        self.said = Whitening(config.embedding) if config.captioned else None
+        self.from_caption = nn.Linear(config.embedding, width, bias=False) if config.captioned else None
         self.trunk = Trunk(config.trunk)
         self.to_pieces = nn.Linear(width, self.side**2 * config.numbers)
         pixels = 3 * config.piece**2
@@ -73,13 +76,23 @@ class Sketch(nn.Module):
             else nn.Linear(config.numbers, pixels)
         )
 
-    def forward(self, picture: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
-        """From picture embeddings as the decoder is told them."""
+    def forward(
+        self, picture: Float[Tensor, "b d"], caption: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b 3 h w"]:
+        """From picture embeddings as the decoder is told them, and captions' as CLIP has them.
+
+        Raises ValueError for captions where it is not `captioned`, and for none where it is.
+        """
+        known = self.from_picture(self.sphere(picture))
+        if self.said is not None and self.from_caption is not None and caption is not None:
+            known = known + self.from_caption(self.said(caption))
+        elif self.config.captioned or caption is not None:
+            raise ValueError(
+                f"caption is {'missing' if caption is None else 'given'}: this sketch's captioned is "
+                f"{self.config.captioned}"
+            )
         pieces = rearrange(
-            self.to_pieces(self.trunk(self.from_picture(self.sphere(picture)))),
-            "b (h w n) -> b h w n",
-            h=self.side,
-            w=self.side,
+            self.to_pieces(self.trunk(known)), "b (h w n) -> b h w n", h=self.side, w=self.side
         )
         piece = self.config.piece
         return rearrange(self.to_pixels(pieces), "b h w (c p q) -> b c (h p) (w q)", p=piece, q=piece)

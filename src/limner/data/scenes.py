@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -47,6 +47,8 @@ HELD_OUT = 0.08
 GROUPS = ("animals-nature", "food-drink", "travel-places", "objects", "activities")
 # Hues to paint sprites in: a colour's name and its direction in OKLab's (a, b) plane, in degrees.
 PAINTS = {"red": 29, "orange": 58, "yellow": 100, "green": 145, "blue": 255, "purple": 305, "pink": 355}
+# Where one of a few things stands.
+CORNERS = ((0.03, 0.03), (0.52, 0.03), (0.03, 0.52), (0.52, 0.52))
 ATTEMPTS = 200
 
 
@@ -151,11 +153,19 @@ def paintable(sprite: Sprite, colour: str) -> bool:
 
 
 def compose(
-    pool: Sequence[Sprite], *, seed: int, number: int, size: int, test: bool = False, kind: Kind | None = None
+    pool: Sequence[Sprite],
+    *,
+    seed: int,
+    number: int,
+    size: int,
+    test: bool = False,
+    kind: Kind | None = None,
+    settled: bool = False,
 ) -> tuple[Image.Image, Scene]:
     """Scene `number`: an RGBA picture of size × size pixels, transparent around the sprites, and its layout.
 
     `test` asks for held-out combinations only; otherwise there are none of them. `kind`: of this kind only.
+    `settled`: the same scene, its things where `settle` puts them.
     """
     for attempt in range(ATTEMPTS):
         choose = random.Random(mix("scene", seed, number, attempt))
@@ -166,9 +176,35 @@ def compose(
         scene, files = made
         if scene.held_out != test:
             continue
+        if settled:
+            scene = settle(scene)
         return drawn(scene, files, size), scene
     raise LimnerError(
         f"no {'held-out ' if test else ''}scene found in {ATTEMPTS} attempts: give more sprites"
+    )
+
+
+def settle(scene: Scene) -> Scene:
+    """The same scene without the chance in where its things stand, of which no caption says anything.
+
+    One thing fills the picture, as drawings do. Two lie in the middle of their halves, and of a few each
+    stands in its corner, the first ones above and on the left.
+    """
+    first, *others = scene.items
+    if not others:
+        return replace(scene, items=(replace(first, left=0.0, top=0.0, side=1.0),))
+    if scene.relation is None:
+        places = CORNERS[: len(scene.items)]
+    else:
+        near, far, across = 0.02, 0.53, 0.275
+        ends = (near, far) if scene.relation in ("to the left of", "above") else (far, near)
+        upright = scene.relation in ("above", "below")
+        places = tuple((across, end) if upright else (end, across) for end in ends)
+    return replace(
+        scene,
+        items=tuple(
+            replace(item, left=left, top=top) for item, (left, top) in zip(scene.items, places, strict=True)
+        ),
     )
 
 
@@ -197,7 +233,7 @@ def _count(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
     if named(sprite.name) == sprite.name:  # bread, tennis: what takes no article cannot be counted
         return None
     count = choose.choice(list(COUNTS))
-    cells = choose.sample([(0.03, 0.03), (0.52, 0.03), (0.03, 0.52), (0.52, 0.52)], count)
+    cells = choose.sample(CORNERS, count)
     items = tuple(
         Item(
             sprite.name,
@@ -256,7 +292,7 @@ def _several(pool: Sequence[Sprite], choose: random.Random) -> Drawn | None:
     names = [sprite.name for sprite in chosen]
     if len(set(names)) < len(names):
         return None
-    cells = choose.sample([(0.03, 0.03), (0.52, 0.03), (0.03, 0.52), (0.52, 0.52)], len(chosen))
+    cells = choose.sample(CORNERS, len(chosen))
     items = tuple(Item(s.name, s.style, None, x, y, 0.45) for s, (x, y) in zip(chosen, cells, strict=True))
     nouns = [named(name) for name in names]
     caption = ", ".join(nouns[:-1]) + " and " + nouns[-1]
@@ -308,6 +344,7 @@ class _Job:
     seed: int
     test: bool
     kind: Kind | None
+    settled: bool
 
 
 def _file(number: int, test: bool) -> str:
@@ -316,7 +353,13 @@ def _file(number: int, test: bool) -> str:
 
 def _make(job: _Job, number: int) -> dict[str, object]:
     picture, scene = compose(
-        job.pool, seed=job.seed, number=number, size=job.size, test=job.test, kind=job.kind
+        job.pool,
+        seed=job.seed,
+        number=number,
+        size=job.size,
+        test=job.test,
+        kind=job.kind,
+        settled=job.settled,
     )
     file = _file(number, job.test)
     path = job.out / file
@@ -342,11 +385,13 @@ def write(
     seed: int = 0,
     tests: int = 500,
     kind: Kind | None = None,
+    settled: bool = False,
     workers: int | None = None,
 ) -> Path:
     """Draw `count` scenes for training and `tests` held-out ones from the sprites in `folder`.
 
-    Of all kinds, or of one `kind` only.
+    Of all kinds, or of one `kind` only; their things where chance puts them or, `settled`, where `settle`
+    does.
 
     `captions.jsonl` is removed first and written last: a folder without it is an unfinished one, and running
     again draws it whole. Scenes of an earlier list that this one does not name are removed; nothing else is.
@@ -366,7 +411,7 @@ def write(
     rows: list[dict[str, object]] = []
     with ProcessPoolExecutor(workers) as executor:
         for test, number in ((False, count), (True, tests)):
-            job = _Job(pool, out, size, seed, test, kind)
+            job = _Job(pool, out, size, seed, test, kind, settled)
             made = executor.map(_make, [job] * number, range(number), chunksize=100)
             rows += watched(made, "drawing held-out scenes" if test else "drawing scenes", total=number)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

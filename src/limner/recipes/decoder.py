@@ -7,7 +7,7 @@ network works at 16×16, and predicts the picture itself (x₀), which at that p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +39,10 @@ from limner.draws import Draws
 from limner.layers.trunk import TrunkConfig
 from limner.layers.unet import UNetConfig
 from limner.recipes.begin import begun, checked_start, same_source
-from limner.recipes.embeddings import FLOOR, Told, embedded, load_clip, seen, told_nearly_right
+from limner.recipes.embeddings import FLOOR, Told, embedded, load_clip, said, seen, told_nearly_right
 from limner.recipes.imagined import told_of
 from limner.recipes.pictures import grid
-from limner.recipes.prior import tokenizer_of
+from limner.recipes.prior import CAPTIONS_READ, FLOOR_OF_CAPTIONS, tokenizer_of
 from limner.text import ClipTokenizer
 from limner.training import Sampler, TrainConfig, train
 
@@ -153,6 +153,7 @@ def small() -> DecoderRecipe:
             piece=8,
             numbers=128,
             hidden=384,
+            captioned=True,
         ),
     )
     training = TrainConfig(
@@ -189,11 +190,12 @@ def small() -> DecoderRecipe:
         model=model,
         train=training,
         drop_picture=0.1,
-        drop_caption=0.5,
+        drop_caption=0.3,
         blur_picture=0.1,
         max_weight=4.0,
         sketch=sketching,
         imagined=0.8,
+        near=0.8,
     )
 
 
@@ -285,11 +287,13 @@ def run(
     legs = ("sketch",) if recipe.sketch is not None and init_from is None else ()
     same_source("clip", clip, out=out, resume=resume, legs=legs)
     same_source("prior", prior, out=out, resume=resume, legs=legs)
-    embeddings = embeddings_of(reader, gallery, folders, share, weights=checkpoint.digest(clip), out=out)
-    told = Told(embeddings)
+    weights = checkpoint.digest(clip)
+    told = Told(embeddings_of(reader, gallery, folders, share, weights=weights, out=out))
     if prior is not None:
         guessed = told_of(reader, gallery, prior, out=out, device=device)
-        told = Told(embeddings, guessed, recipe.imagined)
+        told = replace(told, imagined=guessed, share=recipe.imagined)
+    if legs and model.sketch is not None and model.sketch.captioned:
+        told = replace(told, captions=said(reader, tokenizer, gallery, weights=weights, out=out))
     batches = PictureBatches(gallery, told, tokenizer, context, recipe.train.seed)
     read = clip_reader(reader)
     empty = tokenizer([""], context)[0]
@@ -297,7 +301,17 @@ def run(
     decoder = begun(Decoder(model), model, init_from)
     if decoder.sketch is not None:
         if recipe.sketch is not None and init_from is None:
-            sketched(decoder.sketch, recipe, gallery, told, out=out / "sketch", resume=resume, device=device)
+            nothing = read(tokenizer([""], context).to(decoder.null.device)).embedding[0]
+            sketched(
+                decoder.sketch,
+                recipe,
+                gallery,
+                told,
+                empty=nothing,
+                out=out / "sketch",
+                resume=resume,
+                device=device,
+            )
         decoder.sketch.requires_grad_(requires_grad=False)
     train(
         decoder,
@@ -323,7 +337,7 @@ def run(
 
 @dataclass(frozen=True)
 class SeenBatches:
-    """(step, rows) → pictures and their kept embeddings."""
+    """(step, rows) → pictures, and kept embeddings of them and of their captions."""
 
     gallery: Gallery
     told: Told
@@ -335,6 +349,7 @@ class SeenBatches:
         return SeenPictures(
             self.gallery.composited(drawn.pictures, drawn.grounds),
             self.told(drawn, seed=self.seed, step=step, rows=rows),
+            self.told.said(drawn, seed=self.seed, step=step, rows=rows),
         )
 
 
@@ -344,19 +359,34 @@ def sketched(
     gallery: Gallery,
     told: Told,
     *,
+    empty: torch.Tensor,
     out: Path,
     resume: bool,
     device: str | None,
 ) -> None:
-    """Train a decoder's sketch in the folder `out`, and put the averaged weights in its place."""
+    """Train a decoder's sketch in the folder `out`, and put the averaged weights in its place.
+
+    `empty`: the embedding of the empty caption.
+    """
     assert recipe.sketch is not None
     length = sketch.config.embedding**0.5
     sketch.sphere.fit(torch.from_numpy(seen(gallery, told.embeddings)) * length, floor=FLOOR)
+    if sketch.said is not None:
+        rows = range(CAPTIONS_READ)
+        heard = told.said(gallery.draw(seed=0, step=-1, rows=rows), seed=0, step=-1, rows=rows)
+        assert heard is not None
+        sketch.said.fit(heard, floor=FLOOR_OF_CAPTIONS)
     told = told_nearly_right(told, sketch.sphere, length=length, within=recipe.near)
     batches = SeenBatches(gallery, told, recipe.sketch.seed)
     train(
         sketch,
-        sketch_objective(length, drop_picture=recipe.drop_picture, blur_picture=recipe.blur_picture),
+        sketch_objective(
+            length,
+            drop_picture=recipe.drop_picture,
+            blur_picture=recipe.blur_picture,
+            empty=empty,
+            drop_caption=recipe.drop_caption,
+        ),
         batches,
         name="sketch",
         model_config=sketch.config,
@@ -375,9 +405,11 @@ def sketches(batches: SeenBatches, length: float) -> Sampler:
 
     def sample(model: nn.Module) -> Image.Image:
         assert isinstance(model, Sketch)
-        pictures, embeddings = batches(-1, range(SAMPLES))
+        pictures, embeddings, captions = batches(-1, range(SAMPLES))
+        place = model.sphere.mean.device
+        heard = None if captions is None else captions.to(place)
         with torch.inference_mode():
-            drawn = model(embeddings.to(model.sphere.mean.device) * length).float().clamp(-1, 1).cpu()
+            drawn = model(embeddings.to(place) * length, heard).float().clamp(-1, 1).cpu()
         return grid(torch.cat([pictures, drawn]), columns=SAMPLES // 2)
 
     return sample

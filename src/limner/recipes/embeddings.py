@@ -36,23 +36,37 @@ class Told:
     """What a decoder learns to be told of pictures.
 
     `embeddings` (N, grounds, d) are CLIP's own. Of `share` of the pictures it is told instead what a prior
-    `imagined` of their captions, (N, grounds, K, d), for that is what it will be told one day.
+    `imagined` of their captions, (N, grounds, KEPT, d), for that is what it will be told one day. `captions`,
+    of the same shape, are those captions' own embeddings.
     """
 
     embeddings: NDArray[np.float32]
     imagined: NDArray[np.float16] | None = None
     share: float = 0.0
+    captions: NDArray[np.float16] | None = None
 
     def __call__(self, drawn: Drawn, *, seed: int, step: int, rows: range) -> Float[Tensor, "b d"]:
         """Of these rows of the batch at `step`."""
         seen = torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds])
         if self.imagined is None:
             return seen
-        chances = [random.Random(mix("imagined", seed, step, row)) for row in rows]
-        instead = torch.tensor([chance.random() < self.share for chance in chances])
-        which = [chance.randrange(self.imagined.shape[2]) for chance in chances]
+        chances, which = _chances(seed, step, rows)
+        instead = torch.tensor([chance < self.share for chance in chances])
         imagined = torch.from_numpy(self.imagined[drawn.pictures, drawn.grounds, which])
         return torch.where(rearrange(instead, "b -> b 1"), imagined.float(), seen)
+
+    def said(self, drawn: Drawn, *, seed: int, step: int, rows: range) -> Float[Tensor, "b d"] | None:
+        """The captions' embeddings of these rows, each that of which `imagined` is; None if not kept."""
+        if self.captions is None:
+            return None
+        _, which = _chances(seed, step, rows)
+        return torch.from_numpy(self.captions[drawn.pictures, drawn.grounds, which]).float()
+
+
+def _chances(seed: int, step: int, rows: range) -> tuple[list[float], list[int]]:
+    """For each row a number in [0, 1), and which of the kept captions."""
+    choosing = [random.Random(mix("imagined", seed, step, row)) for row in rows]
+    return [one.random() for one in choosing], [one.randrange(KEPT) for one in choosing]
 
 
 @torch.inference_mode()
@@ -126,15 +140,16 @@ def said(
 ) -> NDArray[np.float16]:
     """Unit embeddings of `KEPT` captions of every picture on each of its grounds, (N, grounds, KEPT, d).
 
-    Kept in the folder `out` as those of pictures are, and in half precision, for they are many. Where there
-    are fewer captions they come again.
+    Kept in the folder `out` as those of pictures are, also taken from a run beside it, and in half precision,
+    for they are many. Where there are fewer captions they come again.
     """
     read, device, context = clip_reader(clip), next(clip.parameters()).device, clip.config.text.context
 
     def embed(captions: list[str]) -> Tensor:
         return read(tokenizer(captions, context).to(device)).embedding
 
-    cache = out / f"captions_{weights}_{fingerprint(gallery)}.npy"
+    name = f"captions_{weights}_{fingerprint(gallery)}.npy"
+    cache = next((found for found in out.parent.glob(f"*/{name}")), out / name)
     return kept_of_captions(gallery, cache, clip.config.embedding, embed, "reading captions with CLIP")
 
 

@@ -103,7 +103,7 @@ def toy() -> PriorRecipe:
 
 
 def small() -> PriorRecipe:
-    """7.2 M parameters, most of them in the trunk."""
+    """10.5 M parameters, most of them in the trunk."""
     model = PriorConfig(
         embedding=256,
         text_width=192,
@@ -113,7 +113,7 @@ def small() -> PriorRecipe:
         heads=6,
         scale=SCALE_PER_DIMENSION * 256**0.5,
         diffusion=DiffusionSpec(schedule="cosine", steps=1000, prediction="x0", learned_variance=False),
-        trunk=TrunkConfig(width=640, layers=3),
+        trunk=TrunkConfig(width=640, layers=5),
         sphered=True,
     )
     training = TrainConfig(
