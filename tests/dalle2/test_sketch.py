@@ -136,7 +136,14 @@ def test_a_sketch_that_reads_captions_is_given_them_and_no_other_is():
         Sketch(replace(CONFIG, captioned=True))(unit_rows(2))
     with pytest.raises(ValueError, match="caption is given: this sketch's captioned is False"):
         Sketch(CONFIG)(unit_rows(2), unit_rows(2))
+    narrow = ClipTextConfig(width=10, embedding=7)
     own = TextEncoderConfig(context=8, vocabulary=20, width=12, layers=1, heads=2, condition_width=128)
+    with pytest.raises(
+        ValueError, match=r"^text\.embedding is 7: with a sketch on its canvas this decoder takes 6"
+    ):
+        Decoder(replace(DECODER, text=narrow, sketch=replace(CONFIG, captioned=True)))
+    with pytest.raises(ValueError, match=r"drop_caption is 0\.5: give the empty caption's embedding"):
+        sketch_objective(2.0, drop_picture=0.1, blur_picture=0.3, drop_caption=0.5)
     with pytest.raises(ValueError, match=r"sketch\.captioned is True"):
         Decoder(replace(DECODER, text=own, sketch=replace(CONFIG, captioned=True)))
 

@@ -351,11 +351,21 @@ def test_a_run_goes_on_with_the_prior_that_it_began_with(seen, tmp_path):
 def test_a_captioned_sketch_is_told_the_caption_that_was_imagined_of(seen, tmp_path, monkeypatch):
     monkeypatch.setattr(prior, "CAPTIONS_READ", 512)
     monkeypatch.setattr(decoder, "CAPTIONS_READ", 512)
+    imagining = prior.run(tiny_prior(), **given(tmp_path / "prior", seen))
     tiny = tiny_decoder()
     assert tiny.model.sketch is not None
     model = replace(tiny.model, sketch=replace(tiny.model.sketch, captioned=True))
-    out = decoder.run(replace(tiny, model=model), **given(tmp_path / "run", seen))
-    _, state = checkpoint.load(out, DecoderConfig)
+    recipe = replace(tiny, model=model, imagined=0.5)
+    out = decoder.run(recipe, **given(tmp_path / "run", seen, prior=imagining))
+    config, state = checkpoint.load(out, DecoderConfig)
+    # Killed between the two, and resumed: the same to the last bit; another begins from its sketch.
+    shutil.rmtree(tmp_path / "run" / "states")
+    again = decoder.run(recipe, **given(tmp_path / "run", seen, prior=imagining, resume=True))
+    after = checkpoint.load(again, DecoderConfig)[1]
+    assert all(torch.equal(after[name], value) for name, value in state.items())
+    further = decoder.run(recipe, **given(tmp_path / "more", seen, init_from=out))
+    assert checkpoint.load(further, DecoderConfig)[0] == config
+    assert not list((tmp_path / "more").glob("captions_*"))
     assert not torch.equal(state["sketch.said.axes"], torch.eye(96))
     assert [path.name.split("_")[0] for path in (tmp_path / "run").glob("c*.npy")] == ["captions"]
     gallery = open_gallery([sample_dir()], size=32)

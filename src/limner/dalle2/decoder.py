@@ -103,12 +103,15 @@ class Decoder(nn.Module):
         self.to_canvas = self.sketch = None
         if config.sketch is not None:
             self.sketch = Sketch(config.sketch)
-            if config.sketch.captioned and not isinstance(config.text, ClipTextConfig):
+            captioned = config.sketch.captioned
+            if captioned and not isinstance(config.text, ClipTextConfig):
                 raise ValueError(
                     "sketch.captioned is True: only captions read through CLIP have an embedding, so leave "
                     "it out, or give a ClipTextConfig as text"
                 )
+            spoken = (config.text.embedding,) if isinstance(config.text, ClipTextConfig) and captioned else ()
             for name, given, wanted in (
+                *(("text.embedding", width, config.embedding) for width in spoken),
                 ("sketch.embedding", config.sketch.embedding, config.embedding),
                 ("sketch.resolution", config.sketch.resolution, config.resolution),
                 ("unet.canvas", config.unet.canvas, 3 * config.unet.patch**2),

@@ -257,8 +257,10 @@ def sketch_objective(
 
     Where it reads captions, `drop_caption` of them are replaced by `empty`, the embedding of the empty one,
     and independently of the pictures'. The baseline is the error of the mean picture; `seen` is that of those
-    whose picture's embedding is not dropped.
+    whose picture's embedding is not dropped. Raises ValueError for captions to drop and no `empty` one.
     """
+    if drop_caption and empty is None:
+        raise ValueError(f"drop_caption is {drop_caption}: give the empty caption's embedding as empty")
 
     def objective(model: nn.Module, batch: SeenPictures, draws: Draws) -> Loss:
         sketch = unwrapped(model, Sketch)

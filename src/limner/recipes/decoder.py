@@ -228,7 +228,11 @@ def paper() -> DecoderRecipe:
 
 @dataclass(frozen=True)
 class PictureBatches:
-    """(step, rows) → pictures, their kept embeddings, and token ids."""
+    """(step, rows) → pictures, their kept embeddings, and token ids.
+
+    What was imagined was so of another caption of the picture than that which is read beside it, mostly: the
+    words are to be right and not to explain how the embedding errs, which is the sketch's to know.
+    """
 
     gallery: Gallery
     told: Told
@@ -301,7 +305,7 @@ def run(
     decoder = begun(Decoder(model), model, init_from)
     if decoder.sketch is not None:
         if recipe.sketch is not None and init_from is None:
-            nothing = read(tokenizer([""], context).to(decoder.null.device)).embedding[0]
+            nothing = read(tokenizer([""], context).to(next(reader.parameters()).device)).embedding[0]
             sketched(
                 decoder.sketch,
                 recipe,

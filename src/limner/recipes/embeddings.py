@@ -50,7 +50,7 @@ class Told:
         seen = torch.from_numpy(self.embeddings[drawn.pictures, drawn.grounds])
         if self.imagined is None:
             return seen
-        chances, which = _chances(seed, step, rows)
+        chances, which = _chances(seed, step, rows, self.imagined.shape[2])
         instead = torch.tensor([chance < self.share for chance in chances])
         imagined = torch.from_numpy(self.imagined[drawn.pictures, drawn.grounds, which])
         return torch.where(rearrange(instead, "b -> b 1"), imagined.float(), seen)
@@ -59,14 +59,14 @@ class Told:
         """The captions' embeddings of these rows, each that of which `imagined` is; None if not kept."""
         if self.captions is None:
             return None
-        _, which = _chances(seed, step, rows)
+        _, which = _chances(seed, step, rows, self.captions.shape[2])
         return torch.from_numpy(self.captions[drawn.pictures, drawn.grounds, which]).float()
 
 
-def _chances(seed: int, step: int, rows: range) -> tuple[list[float], list[int]]:
-    """For each row a number in [0, 1), and which of the kept captions."""
+def _chances(seed: int, step: int, rows: range, kept: int) -> tuple[list[float], list[int]]:
+    """For each row a number in [0, 1), and which of so many `kept` captions."""
     choosing = [random.Random(mix("imagined", seed, step, row)) for row in rows]
-    return [one.random() for one in choosing], [one.randrange(KEPT) for one in choosing]
+    return [one.random() for one in choosing], [one.randrange(kept) for one in choosing]
 
 
 @torch.inference_mode()
@@ -140,16 +140,15 @@ def said(
 ) -> NDArray[np.float16]:
     """Unit embeddings of `KEPT` captions of every picture on each of its grounds, (N, grounds, KEPT, d).
 
-    Kept in the folder `out` as those of pictures are, also taken from a run beside it, and in half precision,
-    for they are many. Where there are fewer captions they come again.
+    Kept in the folder `out` as those of pictures are, and in half precision, for they are many. Where there
+    are fewer captions they come again.
     """
     read, device, context = clip_reader(clip), next(clip.parameters()).device, clip.config.text.context
 
     def embed(captions: list[str]) -> Tensor:
         return read(tokenizer(captions, context).to(device)).embedding
 
-    name = f"captions_{weights}_{fingerprint(gallery)}.npy"
-    cache = next((found for found in out.parent.glob(f"*/{name}")), out / name)
+    cache = out / f"captions_{weights}_{fingerprint(gallery)}.npy"
     return kept_of_captions(gallery, cache, clip.config.embedding, embed, "reading captions with CLIP")
 
 

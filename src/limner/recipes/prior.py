@@ -244,7 +244,8 @@ def run(
         if recipe.by_heart is not None:
             captions = said(reader, tokenizer, gallery, weights=checkpoint.digest(clip), out=out)
             kept = KeptBatches(gallery, embeddings, captions, recipe.by_heart.seed)
-            empty = clip_reader(reader)(tokenizer([""], context).to(prior.query.device)).embedding[0]
+            place = next(reader.parameters()).device
+            empty = clip_reader(reader)(tokenizer([""], context).to(place)).embedding[0]
             remembered(prior, recipe, kept, empty, out=out / "by-heart", resume=resume, device=device)
     train(
         prior,
