@@ -103,19 +103,19 @@ class Decoder(nn.Module):
         self.to_canvas = self.sketch = None
         if config.sketch is not None:
             self.sketch = Sketch(config.sketch)
-            captioned = config.sketch.captioned
-            if captioned and not isinstance(config.text, ClipTextConfig):
-                raise ValueError(
-                    "sketch.captioned is True: only captions read through CLIP have an embedding, so leave "
-                    "it out, or give a ClipTextConfig as text"
-                )
-            spoken = (config.text.embedding,) if isinstance(config.text, ClipTextConfig) and captioned else ()
-            for name, given, wanted in (
-                *(("text.embedding", width, config.embedding) for width in spoken),
+            fits = [
                 ("sketch.embedding", config.sketch.embedding, config.embedding),
                 ("sketch.resolution", config.sketch.resolution, config.resolution),
                 ("unet.canvas", config.unet.canvas, 3 * config.unet.patch**2),
-            ):
+            ]
+            if config.sketch.captioned:
+                if not isinstance(config.text, ClipTextConfig):
+                    raise ValueError(
+                        "sketch.captioned is True: only captions read through CLIP have an embedding, so "
+                        "leave it out, or give a ClipTextConfig as text"
+                    )
+                fits.append(("text.embedding", config.text.embedding, config.embedding))
+            for name, given, wanted in fits:
                 if given != wanted:
                     raise ValueError(
                         f"{name} is {given}: with a sketch on its canvas this decoder takes {wanted}"

@@ -24,6 +24,9 @@ class SketchConfig:
     network, the same for all pieces, turns into pixels. By a linear map alone (`hidden` 0) all pictures lie
     in as many dimensions as the trunk is wide, which blurs what no training makes sharp again:
     `benchmarks/pieces.py` says how much. A layer of `hidden` rectifiers beside it leads out of that plane.
+
+    `captioned`: whether it reads the caption's embedding too, of as many numbers as the picture's. What a
+    prior imagines is not quite what was said, and what was said is at hand.
     """
 
     embedding: int

@@ -184,6 +184,14 @@ def compose(
     )
 
 
+def beside(relation: Relation) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Left and top of two things of side .45, each in the middle of its half, the first as is said."""
+    near, far, across = 0.02, 0.53, 0.275
+    here, there = (near, far) if relation in ("to the left of", "above") else (far, near)
+    upright = relation in ("above", "below")
+    return ((across, here), (across, there)) if upright else ((here, across), (there, across))
+
+
 def settle(scene: Scene) -> Scene:
     """The same scene without the chance in where its things stand, of which no caption says anything.
 
@@ -193,13 +201,7 @@ def settle(scene: Scene) -> Scene:
     first, *others = scene.items
     if not others:
         return replace(scene, items=(replace(first, left=0.0, top=0.0, side=1.0),))
-    if scene.relation is None:
-        places = CORNERS[: len(scene.items)]
-    else:
-        near, far, across = 0.02, 0.53, 0.275
-        ends = (near, far) if scene.relation in ("to the left of", "above") else (far, near)
-        upright = scene.relation in ("above", "below")
-        places = tuple((across, end) if upright else (end, across) for end in ends)
+    places = CORNERS[: len(scene.items)] if scene.relation is None else beside(scene.relation)
     return replace(
         scene,
         items=tuple(

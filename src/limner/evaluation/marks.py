@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from limner.data.colours import GROUNDS
-from limner.data.scenes import Item, Scene, drawn
+from limner.data.scenes import Item, Scene, beside, drawn
 from limner.draws import mix
 from limner.evaluation.emoji600 import Group, Request
 from limner.evaluation.layout import Thing, colour_of, cut_out, ground_name, relation, things
@@ -158,14 +158,10 @@ def laid(request: Request) -> tuple[Item, ...]:
 
     if request.group == "colour":
         return (item(0, 0.15, 0.15, 0.7),)
-    near, far, across = 0.02, 0.53, 0.275
     if request.group == "count":
-        cells = [(x, y) for y in (near, far) for x in (near, far)]
+        cells = [(x, y) for y in (0.02, 0.53) for x in (0.02, 0.53)]
         turn = mix("emoji600", request.prompt) % len(cells)
         return tuple(item(0, *cells[(turn + n) % len(cells)], 0.45) for n in range(request.count))
-    here, there = (near, far) if request.relation in ("to the left of", "above") else (far, near)
-    upright = request.relation in ("above", "below")
-    return tuple(
-        item(number, *((across, along) if upright else (along, across)), 0.45)
-        for number, along in enumerate((here, there))
-    )
+    assert request.relation is not None
+    places = beside(request.relation)
+    return tuple(item(number, left, top, 0.45) for number, (left, top) in enumerate(places))
